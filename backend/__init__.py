@@ -1,0 +1,3 @@
+"""Darkroom's trainer."""
+
+__version__ = "0.1.0"
