@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# One command to set Darkroom up and do something with it. Safe to repeat; once set up, it starts at once.
+#
+#   ./setup.sh demo                 train a LoRA on the built-in tiny model and pictures
+#   ./setup.sh test [words]         run the tests (words go to pytest)
+#   ./setup.sh train_network ...    the same as: python -m backend train_network ...
+#   ./setup.sh                      set up, and list the commands
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv="$here/.venv"
+python="$venv/bin/python"
+torch_range=">=2.6,<2.14"
+torch_cpu="torch==2.13.0"
+torch_cpu_index="https://download.pytorch.org/whl/cpu"
+
+main() {
+  local what="${1:-}"
+  case "$what" in
+    test) install tests requirements.txt tests/requirements.txt ;;
+    *)    install run requirements.txt ;;
+  esac
+  export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+  case "$what" in
+    "")   exec "$python" -m backend --help ;;
+    test) shift; cd "$here"; run_tests "$@" ;;
+    *)    exec "$python" -m backend "$@" ;;
+  esac
+}
+
+run_tests() {
+  local word
+  for word in "$@"; do
+    [ "$word" = "-m" ] && exec "$python" -m pytest "$@"
+  done
+  exec "$python" -m pytest -m "not slow" "$@"
+}
+
+fail() { echo "Darkroom: $*" >&2; exit 1; }
+
+say() { echo "Darkroom: $*" >&2; }
+
+# install NAME FILES: have the environment hold what the requirement files name. A stamp, written last, tells that it does.
+install() {
+  local name="$1" stamp wanted; shift
+  stamp="$venv/.darkroom-$name"
+  wanted=$(cd "$here" && cat "$@" | cksum)
+  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$python" ]; then return; fi
+  [ -w "$here" ] || fail "the folder $here cannot be written to. Move Darkroom to a folder of your own."
+  if command -v flock >/dev/null 2>&1; then
+    exec 9>"$here/.venv.lock"
+    flock -n 9 || { say "another setup is running here; waiting for it."; flock 9; }
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exec 9>&-; return; fi
+  fi
+  say "setting up; this happens once and takes a few minutes. Details: $here/.venv-install.log"
+  : > "$here/.venv-install.log"
+  make_environment
+  install_torch
+  local files=()
+  local file; for file in "$@"; do files+=(-r "$here/$file"); done
+  pip_install "the packages" "${files[@]}"
+  echo "$wanted" > "$stamp.new" && mv "$stamp.new" "$stamp"
+  # A test setup holds everything that a run needs.
+  if [ "$name" = tests ]; then (cd "$here" && cksum < requirements.txt) > "$venv/.darkroom-run"; fi
+  if command -v flock >/dev/null 2>&1; then exec 9>&-; fi
+}
+
+make_environment() {
+  if [ -x "$python" ] && "$python" -c "" 2>/dev/null; then return; fi
+  rm -rf "$venv"
+  local base; base=$(find_python) || exit 1
+  enough_disk
+  local share=()
+  if has_own_torch "$base"; then
+    say "this Python brings its own torch; it is used."
+    share=(--system-site-packages)
+  fi
+  if ! "$base" -m venv ${share[@]+"${share[@]}"} "$venv" >>"$here/.venv-install.log" 2>&1; then
+    # Debian and Colab leave ensurepip out; the outer pip can fill an environment that has none.
+    rm -rf "$venv"
+    "$base" -m venv --without-pip ${share[@]+"${share[@]}"} "$venv" >>"$here/.venv-install.log" 2>&1 \
+      || fail "no virtual environment could be made in $venv. On Debian and Ubuntu: sudo apt install python3-venv"
+    "$base" -m pip --version >/dev/null 2>&1 || fail "Python has no pip. On Debian and Ubuntu: sudo apt install python3-venv python3-pip"
+    echo "$base" > "$venv/.outer-python"
+  fi
+}
+
+find_python() {
+  local candidate
+  for candidate in python3 python3.13 python3.12 python3.11 python; do
+    if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$candidate"; return
+    fi
+  done
+  fail "Python 3.11 or newer is needed, and $(python3 --version 2>/dev/null || echo 'no Python') was found. Install it from python.org or your system's packages, then run this again."
+}
+
+enough_disk() {
+  local needed=4 free
+  if has_gpu; then needed=12; fi
+  free=$(df -Pk "$here" | awk 'NR==2 {print int($4 / 1048576)}')
+  [ "$free" -ge "$needed" ] || fail "$needed GB of free disk are needed to set up, and $here has $free GB. Free some space, then run this again."
+}
+
+has_gpu() { command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1; }
+
+has_own_torch() {
+  "$1" - 2>/dev/null <<'PYTHON'
+import sys
+from importlib.metadata import version
+found = tuple(int(part) for part in version("torch").split("+")[0].split(".")[:2])
+sys.exit(not (2, 6) <= found < (2, 14))
+PYTHON
+}
+
+install_torch() {
+  if has_own_torch "$python"; then return; fi
+  if has_gpu || [ "$(uname -s)" = Darwin ]; then
+    pip_install "torch" "torch$torch_range"
+  elif command -v curl >/dev/null 2>&1 && curl -sfIL --max-time 5 -o /dev/null "$torch_cpu_index/torch/"; then
+    pip_install "torch for the CPU" "torch$torch_range" --index-url "$torch_cpu_index"
+  else
+    pip_install "torch for the CPU" "$torch_cpu"
+  fi
+}
+
+# pip_install WHAT WORDS: install, or say in one line what went wrong.
+pip_install() {
+  local what="$1"; shift
+  local pip=("$python" -m pip)
+  if [ -f "$venv/.outer-python" ]; then pip=("$(cat "$venv/.outer-python")" -m pip --python "$python"); fi
+  say "installing $what"
+  if "${pip[@]}" install --disable-pip-version-check --no-input "$@" >>"$here/.venv-install.log" 2>&1; then return; fi
+  if grep -qiE 'no space left' "$here/.venv-install.log"; then
+    fail "the disk is full. Free some space, then run this again; it goes on where it was."
+  elif grep -qiE 'name or service|name resolution|connection (refused|broken|timed|reset)|network is unreachable|max retries|newconnectionerror|proxyerror|getaddrinfo' "$here/.venv-install.log"; then
+    fail "$what could not be fetched: the network does not answer. Check the connection, then run this again; it goes on where it was."
+  fi
+  fail "$what could not be installed: $(grep -iE '^ *error' "$here/.venv-install.log" | tail -n 1 || true) See $here/.venv-install.log"
+}
+
+main "$@"
