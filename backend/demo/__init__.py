@@ -1,0 +1,1 @@
+"""What the demo needs: a tiny model, and pictures to train it on."""
