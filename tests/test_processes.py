@@ -1,0 +1,62 @@
+"""Two processes take the steps that one takes with twice the batch, and resume exactly too."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.workshop import ROOT, as_flags, events, file_facts, tensors, train, workbench
+
+PLAIN = {"network_dropout": None, "network_args": ["conv_dim=2"], "save_state": False, "max_train_steps": 5, "output_name": "cat"}
+
+
+def start_two(options: dict, log: Path) -> subprocess.Popen:
+    """The command in two processes on this machine."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d",
+              "--rdzv_endpoint", "127.0.0.1:0", "-m", "backend", "train_network", *as_flags(options)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    with log.open("ab") as file:
+        return subprocess.Popen(launch, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> tuple[Path, dict]:
+    folder = tmp_path_factory.mktemp("processes")
+    return folder, workbench(folder)
+
+
+def test_two_processes_equal_one_with_twice_the_batch(bench):
+    folder, options = bench
+    options = options | PLAIN
+    assert train(options | {"train_batch_size": 4, "run_dir": str(folder / "one")}, folder / "one.log") == 0, (folder / "one.log").read_text()
+    two = start_two(options | {"train_batch_size": 2, "run_dir": str(folder / "two")}, folder / "two.log")
+    assert two.wait() == 0, (folder / "two.log").read_text()
+    expected, got = tensors(folder / "one" / "cat.safetensors"), tensors(folder / "two" / "cat.safetensors")
+    assert expected.keys() == got.keys()
+    for name in expected:
+        np.testing.assert_allclose(got[name], expected[name], atol=1e-5, rtol=0, err_msg=name)
+    losses = [[event["loss"] for event in events(folder / run) if event["kind"] == "step"] for run in ("one", "two")]
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-5)
+
+
+def test_two_killed_and_resumed_processes_write_the_same_weights(bench):
+    folder, options = bench
+    options = options | {"save_every_n_steps": 1, "save_state": True, "max_train_steps": 6, "output_name": "cat"}
+    whole = start_two(options | {"run_dir": str(folder / "whole")}, folder / "whole.log")
+    assert whole.wait() == 0, (folder / "whole.log").read_text()
+    run = folder / "killed"
+    broken = start_two(options | {"run_dir": str(run)}, folder / "killed.log")
+    while broken.poll() is None and not list(run.glob("*-state/manifest.json")):
+        time.sleep(0.01)
+    os.killpg(broken.pid, signal.SIGKILL)
+    broken.wait()
+    assert not (run / "cat.safetensors").exists(), "the run ended before it was killed"
+    resumed = start_two(options | {"run_dir": str(run), "resume": str(run)}, folder / "killed.log")
+    assert resumed.wait() == 0, (folder / "killed.log").read_text()
+    hashes = [file_facts(folder / name / "cat.safetensors")["sshs_model_hash"] for name in ("whole", "killed")]
+    assert hashes[0] == hashes[1]
