@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from backend.config import kohya
-from backend.config.commands import alias_names, fields_of
-from backend.config.known import is_harmless, unknown_name
 from backend.faults import FaultList, Faults, did_you_mean
 
 FOLDER = Path(__file__).resolve().parents[2] / "presets"
@@ -30,7 +28,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name_or_path: str, command: str) -> Preset:
-    """A preset by name (lora/demo), or a file, also one of the kohya_ss GUI. Raises Faults."""
+    """A preset by name (lora/demo), or a file, also one of the kohya_ss GUI. Its names and values are checked at the door. Raises Faults."""
     path = preset_path(name_or_path)
     content = read_json(path)
     if kohya.is_kohya(content):
@@ -38,8 +36,6 @@ def load_preset(name_or_path: str, command: str) -> Preset:
         return Preset(str(path), "a preset of the kohya_ss GUI", carried.values, carried.report)
     faults = FaultList()
     check_form(content, path, faults)
-    faults.raise_if_any()
-    check_names(content["options"], command, path, faults)
     faults.raise_if_any()
     return Preset(str(path), content["about"], content["options"])
 
@@ -78,11 +74,3 @@ def check_form(content: Any, path: Path, faults: FaultList) -> None:
         faults.add(f"{path} must say in \"about\" when to use it.")
     for key in sorted(set(content) - {"version", "about", "options"}):
         faults.add(f"{key} in {path} is not part of a preset.{did_you_mean(key, ('version', 'about', 'options'))}")
-
-
-def check_names(options: dict[str, Any], command: str, path: Path, faults: FaultList) -> None:
-    """Tell names that no option of the command has."""
-    known = [*fields_of(command), *alias_names(command)]
-    for name, value in options.items():
-        if name not in known and not is_harmless(name, value):
-            faults.add(unknown_name(name, f"{name} in {path}", command, known))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.config.config import Config, make_config
-from backend.config.option import facts_of, group_name
+from backend.config.option import default_of, facts_of, group_name
 from backend.config.commands import COMMANDS
 from backend.faults import FaultList, Faults
 from backend.files import written_whole
@@ -100,19 +100,20 @@ def config_text(config: Config) -> str:
     sections = {group_name(group): section(config, group) for group in COMMANDS[config.command].groups}
     encoder = toml.TomlEncoder()
     encoder.dump_funcs[str] = quoted
+    encoder.dump_funcs[list] = lambda values: f"[{', '.join(map(encoder.dump_value, values))}]"
     body = toml.dumps({name: values for name, values in sections.items() if values}, encoder=encoder)
     return f"# python -m backend {config.command} --config_file THIS_FILE\n\n{body}"
 
 
 def section(config: Config, group: type) -> dict[str, Any]:
-    """A group's values as TOML knows them: an option without a value is left out, since that is its default."""
+    """A group's values as TOML knows them: an option that has no value, by default too, is left out."""
     values = getattr(config, group_name(group))
     kept = {}
     for name, field in group.model_fields.items():
         value = getattr(values, name)
-        if facts_of(field).secret or value is None:
+        if facts_of(field).secret or value is None and default_of(field, config.command) is None:
             continue
-        kept[name] = value
+        kept[name] = "" if value is None else value  # TOML has no word for none
     return kept
 
 

@@ -19,14 +19,12 @@ def read_value(name: str, field: FieldInfo, raw: Any, command: str = "", subject
     facts, subject = facts_of(field), subject or name
     if is_empty(raw):
         return read_empty(field, command, subject, raw)
-    written = raw
+    seen = raw
     try:
-        if facts.read:
-            raw = facts.read(raw)
-        value = read_typed(field.annotation, raw)
+        value = seen = read_typed(field.annotation, facts.read(raw) if facts.read else raw)
         check_range(facts, value)
     except ValueError as fault:
-        raise ValueError(f"{subject} is {shown(written)}, but {fault}.") from None
+        raise ValueError(f"{subject} is {shown(seen)}, but {fault}.") from None
     except UnknownChoice as fault:
         raise ValueError(unknown_choice(name, subject, fault)) from None
     return value
@@ -42,7 +40,7 @@ class UnknownChoice(Exception):
 
 def is_empty(raw: Any) -> bool:
     """Whether nothing was written."""
-    return raw is None or (isinstance(raw, str) and not raw.strip())
+    return raw is None or (isinstance(raw, str) and not raw.strip()) or raw in ([], [""])
 
 
 def read_empty(field: FieldInfo, command: str, subject: str, raw: Any) -> Any:
