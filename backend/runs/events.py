@@ -25,7 +25,7 @@ class EventWriter:
         self.handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append one event. Numbers that JSON does not know (NaN, infinity) are written as null."""
+        """Append one event; its `time` is now, unless given. Numbers that JSON does not know (NaN, infinity) are written as null."""
         if kind not in KINDS:
             raise ValueError(f"{kind} is no kind of event")
         event = {"time": round(time.time(), 3), "kind": kind, **fields}
