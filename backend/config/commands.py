@@ -15,6 +15,7 @@ from backend.noise.options import NoiseOptions
 from backend.optimizers.options import OptimizerOptions
 from backend.runs.options import RunOptions
 from backend.sampling.options import SamplingOptions
+from backend.tools.demo import DemoOptions
 from backend.tools.manual import ManualOptions
 from backend.training.options import TrainingOptions
 
@@ -38,9 +39,10 @@ TRAIN_NETWORK = Command(
     "train_network", "Train a LoRA: a small network beside a model.",
     (RunOptions, ModelOptions, SDOptions, DataOptions, NetworkOptions, NoiseOptions, OptimizerOptions, TrainingOptions, SavingOptions, SamplingOptions),
     method="network")
+DEMO = Command("demo", "Train a LoRA on a built-in tiny model and pictures, to see that all works.", (RunOptions, DemoOptions))
 MANUAL = Command("manual", "Write the manual of all options.", (ManualOptions,))
 
-COMMANDS: dict[str, Command] = {command.name: command for command in (TRAIN_NETWORK, MANUAL)}
+COMMANDS: dict[str, Command] = {command.name: command for command in (TRAIN_NETWORK, DEMO, MANUAL)}
 
 
 @cache

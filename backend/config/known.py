@@ -41,6 +41,7 @@ SAME_AS_OURS = {
     "loss_type": ("l2",),
     "max_timestep": (1000,),
     "max_token_length": (75,),
+    "no_half_vae": ("true",),
 }
 
 # Options that change nothing unless another one is on, which is refused itself where it is not built.
@@ -81,6 +82,7 @@ INSTEAD = {
     "xformers": "remove it: sdpa, which is on, saves as much memory",
     "mem_eff_attn": "remove it: sdpa, which is on, saves as much memory",
     "save_n_epoch_ratio": "write save_every_n_epochs instead",
+    "tokenizer_cache_dir": "remove it: the vocabulary is a part of this program",
     "cache_latents_to_disk": "write cache_latents instead, which keeps them in memory",
 }
 

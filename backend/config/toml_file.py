@@ -100,7 +100,7 @@ def config_text(config: Config) -> str:
     sections = {group_name(group): section(config, group) for group in COMMANDS[config.command].groups}
     encoder = toml.TomlEncoder()
     encoder.dump_funcs[str] = quoted
-    encoder.dump_funcs[list] = lambda values: f"[{', '.join(map(encoder.dump_value, values))}]"
+    encoder.dump_funcs[list] = lambda values: f"[{', '.join(str(encoder.dump_value(value)) for value in values)}]"
     body = toml.dumps({name: values for name, values in sections.items() if values}, encoder=encoder)
     return f"# python -m backend {config.command} --config_file THIS_FILE\n\n{body}"
 
