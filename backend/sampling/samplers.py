@@ -1,5 +1,6 @@
 """Ways to go from noise to a picture: diffusers' schedulers under the names that prompts and options use."""
 
+import warnings
 from typing import Any
 
 # Stable Diffusion's own noise table (Rombach et al. 2022). Samples always use the plain table.
@@ -30,4 +31,7 @@ def make_scheduler(name: str, prediction: str) -> Any:
     import diffusers
 
     kind, settings = SAMPLERS[name.removeprefix("k_")]
-    return getattr(diffusers, kind)(**TABLE, **settings, prediction_type=PREDICTIONS[prediction])
+    with warnings.catch_warnings():
+        # diffusers means to drop the first DPM-Solver one day; until then it is a choice like the others.
+        warnings.simplefilter("ignore", FutureWarning)
+        return getattr(diffusers, kind)(**TABLE, **settings, prediction_type=PREDICTIONS[prediction])
