@@ -115,10 +115,10 @@ class SDModel(DiffusionModel):
         text_encoder.set_attn_implementation("sdpa" if sdpa else "eager")
         if gradient_checkpointing:
             unet.enable_gradient_checkpointing()
-            text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+            text_encoder.activation_checkpointing_enable({"use_reentrant": False})
         else:
             unet.disable_gradient_checkpointing()
-            text_encoder.gradient_checkpointing_disable()
+            text_encoder.activation_checkpointing_disable()
         for part in (unet, text_encoder):
             part.train(gradient_checkpointing)
 
