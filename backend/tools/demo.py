@@ -28,7 +28,8 @@ def run(config) -> int:
     print(f"The demo trains a LoRA for an orange-and-blue emblem, with the preset {PRESET}.", flush=True)
     values = training_values(config.demo)
     folder = RunFolder.create(config.run, values["output_name"], datetime.now())
-    prepared = check_everything(make_config("train_network", {**values, "run_dir": str(folder.path)}, f"the demo (preset {PRESET})"))
+    values |= {**config.run.model_dump(), "run_dir": str(folder.path)}
+    prepared = check_everything(make_config("train_network", values, f"the demo (preset {PRESET})"))
     code = train.run(prepared)
     if code == 0:
         print(farewell(folder, values["output_name"]), flush=True)

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -169,13 +170,19 @@ class Progress:
 
     def __init__(self, stream: TextIO, total_steps: int, epochs: int, first_step: int):
         from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
 
         self.stream = stream
         self.total, self.epochs, self.first = total_steps, epochs, first_step
         self.loss: float | None = None
         self.began = self.told = time.monotonic()
-        terminal = stream.isatty()
-        self.bar = tqdm(total=total_steps, initial=first_step, file=stream, unit="step", dynamic_ncols=True, smoothing=0.1) if terminal else None
+        self.bar: Any = None
+        self.opened = ExitStack()
+        if stream.isatty():
+            self.bar = self.opened.enter_context(
+                tqdm(total=total_steps, initial=first_step, file=stream, unit="step", dynamic_ncols=True, smoothing=0.1))
+            # So that what is logged stands above the bar and not in it.
+            self.opened.enter_context(logging_redirect_tqdm())
 
     def moved(self, step: int, epoch: int) -> None:
         """Show that a step is done."""
@@ -202,5 +209,4 @@ class Progress:
 
     def close(self) -> None:
         """Leave the bar as it stands."""
-        if self.bar:
-            self.bar.close()
+        self.opened.close()
