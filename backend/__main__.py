@@ -54,11 +54,11 @@ def train(request: Request) -> int:
     from backend.config.door import check_everything
 
     prepared = check_everything(request.config)
-    for warning in prepared.warnings:
-        log.warning(warning)
+    from backend.runs.beginning import Place
     from backend.train import run
 
-    return run(prepared)
+    # Launchers tell each process its place in the environment.
+    return run(prepared, Place(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))))
 
 
 def run_tool(request: Request) -> int:

@@ -23,6 +23,13 @@ class Pictures:
     sizes: np.ndarray  # [N, 2] width and height of the file
     buckets: np.ndarray  # [N, 2] width and height it is trained at
 
+    @classmethod
+    def of(cls, records: Any) -> "Pictures":
+        """From the columns of a scan, where bucket names a row of buckets."""
+        buckets = np.array([(bucket.width, bucket.height) for bucket in records.buckets])
+        sizes = np.stack([records.width, records.height], axis=1)
+        return cls(records.dataset, records.subset, records.num_repeats, records.caption, sizes, buckets[records.bucket])
+
 
 def picture_counts(datasets: Sequence[Any], pictures: Pictures) -> tuple[int, int]:
     """Uses in an epoch: of training pictures, and of regularisation pictures."""

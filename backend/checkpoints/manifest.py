@@ -9,12 +9,12 @@ from typing import Any, Mapping
 from backend.checkpoints.metadata import full_hash
 from backend.config.option import facts_of
 from backend.faults import Faults
+from backend.files import UNFINISHED
 
 log = logging.getLogger("darkroom")
 
 MANIFEST = "manifest.json"
 VERSION = 1
-ROLLING_STATE = "rolling-state"  # the one state that a run keeps for itself, in its run folder
 STATE_NAMES = "*-state"
 
 
@@ -63,7 +63,8 @@ def find_state(path: Path | str) -> Path:
         read_manifest(path)
         return path
     reasons = []
-    for state in sorted((found for found in path.glob(STATE_NAMES) if found.is_dir()), key=newness, reverse=True):
+    found = [state for state in path.glob(STATE_NAMES) if state.is_dir() and not state.name.startswith(UNFINISHED)]
+    for state in sorted(found, key=newness, reverse=True):
         try:
             read_manifest(state)
         except Faults as faults:

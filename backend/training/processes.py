@@ -1,7 +1,5 @@
 """This process among its fellows: device, number formats, and what they add up together."""
 
-import random
-
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -62,11 +60,6 @@ class Processes:
     def end(self) -> None:
         """Leave the group of processes in good order."""
         self.accelerator.end_training()
-
-
-def draw_seed() -> int:
-    """A fresh seed, for a run that was given none."""
-    return random.SystemRandom().randrange(2**32)
 
 
 def seed_dropout(seed: int, step: int, micro_batch: int, process: int) -> None:
