@@ -53,7 +53,7 @@ def option_entry(name: str, field: FieldInfo, command: str) -> str:
     """An option: what it does, then its facts as a list."""
     facts = facts_of(field)
     heading = f"#### {name}{' (advanced)' if facts.advanced else ''}"
-    return "\n".join([heading, "", facts.help, "", *(f"- {title}: {words}" for title, words in entries(name, field, command) if words)])
+    return "\n".join([heading, "", plain(facts.help), "", *(f"- {title}: {words}" for title, words in entries(name, field, command) if words)])
 
 
 def entries(name: str, field: FieldInfo, command: str) -> list[tuple[str, str]]:
@@ -94,5 +94,10 @@ def dataset_section() -> str:
 def row(name: str, field: FieldInfo) -> str:
     """A key of a dataset file as a row of the table."""
     facts = facts_of(field)
-    cells = [f"`{name}`", ", ".join(LEVELS[level] for level in facts.levels), type_in_words(field), value_in_words(default_of(field)), facts.help]
+    cells = [f"`{name}`", ", ".join(LEVELS[level] for level in facts.levels), type_in_words(field), value_in_words(default_of(field)), plain(facts.help)]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def plain(words: str) -> str:
+    """Words that Markdown leaves as they are: <repeats> is no HTML."""
+    return words.replace("<", "\\<").replace("*", "\\*")

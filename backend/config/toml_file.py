@@ -83,9 +83,12 @@ def table_fault(name: str, section: str, path: Path) -> str:
 def write_config(path: str | Path, config: Config) -> None:
     """Write every option of a config, secrets left out; the file takes its name only once it reads back the same. Raises Faults."""
     path = config_path(path)
-    text = config_text(config)
+    try:
+        content = config_text(config).encode("utf-8")
+    except UnicodeEncodeError as fault:
+        raise Faults(f"{path} was not written: {fault.object[fault.start:fault.end]!r} is no text that a file can hold. Rename what has it in its name.") from None
     with written_whole(path) as draft:
-        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.write_bytes(content)
         again = make_config(config.command, read_values(draft)).values()
         wanted = {name: value for name, value in config.values().items() if not is_secret(config, name)}
         changed = [name for name, value in wanted.items() if again[name] != value]

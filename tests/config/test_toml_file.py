@@ -1,0 +1,91 @@
+"""Config files in TOML are read as sd-scripts' users write them, and written whole."""
+
+import random
+import tomllib
+
+import pytest
+
+from backend.config.config import make_config
+from backend.config.toml_file import quoted, read_values, write_config
+from backend.faults import Faults
+
+TRAIN = "train_network"
+
+
+def written(folder, text):
+    path = folder / "my.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def fault(path):
+    with pytest.raises(Faults) as raised:
+        read_values(path)
+    return str(raised.value)
+
+
+def test_sections_of_any_name_and_none_are_read_alike(tmp_path):
+    path = written(tmp_path, 'seed = 1\n[whatever]\nlearning_rate = 1e-4\n["Zwei Wörter"]\nnetwork_args = ["a=1", "b=2"]\n')
+    assert read_values(path) == {"seed": 1, "learning_rate": 1e-4, "network_args": ["a=1", "b=2"]}
+
+
+def test_the_ending_may_be_left_off(tmp_path):
+    written(tmp_path, "seed = 4\n")
+    assert read_values(tmp_path / "my") == {"seed": 4}
+
+
+def test_a_file_of_a_windows_editor_is_read(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_bytes(b"\xef\xbb\xbfseed = 4\r\n")
+    assert read_values(path) == {"seed": 4}
+
+
+def test_the_same_name_in_two_sections_must_agree(tmp_path):
+    assert read_values(written(tmp_path, "[a]\nseed = 1\n[b]\nseed = 1\n")) == {"seed": 1}
+    assert "seed in" in fault(written(tmp_path, "[a]\nseed = 1\n[b]\nseed = 2\n"))
+    assert "has two values, in [a] and in [b]" in fault(tmp_path / "my.toml")
+
+
+def test_a_section_within_a_section_is_refused(tmp_path):
+    assert "a.b in" in fault(written(tmp_path, "[a.b]\nseed = 1\n"))
+
+
+def test_a_dataset_file_is_told_apart(tmp_path):
+    assert "dataset_config" in fault(written(tmp_path, "[general]\n[[datasets]]\nresolution = 512\n"))
+
+
+def test_a_windows_path_in_double_quotes_is_explained(tmp_path):
+    assert "'single quotes'" in fault(written(tmp_path, 'output_dir = "C:\\models"\n'))
+
+
+def test_a_missing_or_foreign_file_is_named(tmp_path):
+    assert "nowhere.toml cannot be read" in fault(tmp_path / "nowhere")
+    (tmp_path / "latin.toml").write_bytes('output_name = "K\u00f6ln"'.encode("latin-1"))
+    assert "is not UTF-8 text (byte 16)" in fault(tmp_path / "latin.toml")
+
+
+def test_a_written_config_reads_back_the_same_and_holds_every_option(tmp_path):
+    config = make_config(TRAIN, {
+        "learning_rate": 2e-6, "network_args": ['a="x"', "b=\\n"], "output_name": "Köln \"7\" \\x41 \t# ;", "seed": 2**63 - 1, "lr_warmup_steps": 0.05,
+        "training_comment": "two\nlines\x7f\x00\u2028", "text_encoder_lr": [1e-5, 5e-324], "sdpa": False, "caption_separator": "'"})
+    write_config(tmp_path / "all", config)
+    text = (tmp_path / "all.toml").read_text(encoding="utf-8")
+    assert make_config(TRAIN, read_values(tmp_path / "all")).values() == config.values()
+    sections = tomllib.loads(text)
+    assert sections["training"]["sdpa"] is False and sections["optimizer"]["optimizer_type"] == "AdamW"
+    names = {name for section in sections.values() for name in section}
+    assert {name for name, value in config.values().items() if value is not None} == names
+
+
+def test_any_text_can_be_written(tmp_path):
+    draw = random.Random(1)
+    for _ in range(300):
+        text = "".join(draw.choice('ax\\"\'\n\t\x00\x1f\x7f\u0085\u2028é漢😀#[]=.xuU0') for _ in range(12))
+        assert tomllib.loads(f"a = {quoted(text)}")["a"] == text
+
+
+def test_what_cannot_be_written_leaves_no_file(tmp_path):
+    config = make_config(TRAIN, {"output_name": "\ud800"})
+    with pytest.raises(Faults, match="was not written"):
+        write_config(tmp_path / "all", config)
+    assert list(tmp_path.iterdir()) == []
