@@ -26,6 +26,7 @@ INERT_MODULES = (
     "accelerate", "argparse", "pathlib", "typing", "datetime", "enum", "numbers", "fractions", "decimal", "uuid", "yaml", "collections", "copyreg", "easydict")
 INERT_NAMES = {("builtins", name) for name in (
     "set", "frozenset", "list", "dict", "tuple", "int", "float", "bool", "str", "bytes", "bytearray", "complex", "slice", "range", "object", "type")} | {("_codecs", "encode")}
+PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # torch writes the old names to this day
 STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
     "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool", "UntypedStorage": "uint8"}
@@ -119,6 +120,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name in the file: never the thing itself."""
+        module = PYTHON_2_MODULES.get(module, module)
         known = TENSOR_NAMES.get((module, name))
         if known is not None:
             return known

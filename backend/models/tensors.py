@@ -17,6 +17,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if read_header(path).format == "safetensors":
         return read_safetensors(Path(path))
     found = read_pickled(path)
+    try:
+        return pickled_tensors(found)
+    except Exception as error:  # archives can be damaged in many ways
+        raise Faults(f"{path} is damaged ({error or type(error).__name__}). Download it again.") from None
+
+
+def pickled_tensors(found: PickledFile) -> dict[str, Tensor]:
+    """All tensors by name. Those that share values in the file share them here."""
     memory = mapped(found.path)
     storages: dict[tuple[str, str], Tensor] = {}
     tensors = {}
