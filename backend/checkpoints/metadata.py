@@ -19,7 +19,7 @@ MINIMAL = ("ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_di
 # Options whose value is told under their own name.
 TOLD = (
     "output_name", "learning_rate", "unet_lr", "text_encoder_lr", "gradient_checkpointing", "gradient_accumulation_steps", "lr_warmup_steps",
-    "lr_scheduler", "mixed_precision", "clip_skip", "cache_latents", "noise_offset", "training_comment", "max_grad_norm",
+    "lr_scheduler", "mixed_precision", "clip_skip", "cache_latents", "noise_offset", "max_grad_norm",
     "caption_dropout_rate", "prior_loss_weight", "min_snr_gamma")
 
 # Options that are not built: the value that they in effect have. One that gets built is told with its own value.
@@ -68,6 +68,7 @@ def network_metadata(config: Any, facts: TrainingFacts, method_metadata: Mapping
     """All that a network's file tells; with no_metadata only what other programs need. method_metadata: the method's own ss_ facts."""
     told = {
         **option_facts(config.values()),
+        "ss_training_comment": str(config.saving.training_comment),
         **run_facts(facts),
         **method_metadata,
         **facts.data,

@@ -195,7 +195,7 @@ def test_a_state_of_other_settings_is_refused_naming_each(tmp_path):
 
 
 def test_options_that_change_nothing_of_the_result_may_be_others(tmp_path):
-    made = make_config("train_network", {"seed": 5, "max_train_steps": 10, "output_name": "cat", "output_dir": "a"})
+    made = make_config("train_network", {"seed": 5, "max_train_steps": 10, "output_name": "cat", "output_dir": "a", "network_weights": "start.safetensors"})
     save_state(tmp_path / "cat-state", small_state(3, **made.values()))
     assert check_resume(config(tmp_path, max_train_steps=20, output_name="dog", output_dir="b", save_state=True)) == []
 

@@ -20,7 +20,7 @@ class NetworkOptions(Options):
         [], "Further settings of the network, as key=value: conv_dim, conv_alpha, rank_dropout, module_dropout.",
         example=(["conv_dim=2"], "result"), advanced=True)
     network_weights: str | None = option(
-        None, "A network file to go on from, instead of a fresh network.", path="network file", example=("start.safetensors", "result"))
+        None, "A network file to go on from, instead of a fresh network.", path="network file", example=("start.safetensors", "result"), may_change=True)
     network_train_unet_only: bool = option(
         False, "Train nothing in the text encoder.", example=(True, "result"))
     network_train_text_encoder_only: bool = option(
