@@ -35,7 +35,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, options: RunOptions, output_name: str, now: datetime, resuming: bool = False) -> "RunFolder":
-        """A new run's folder: run_dir, or a new one in runs_dir. Raises Faults where another run is already kept there.
+        """A new run's folder: run_dir, or a new one in runs_dir. Raises Faults where another run is kept or goes on there.
 
         resuming: run_dir may hold an earlier part of this run, which goes on in it.
         """
@@ -50,6 +50,7 @@ class RunFolder:
         except OSError as error:
             name, value = ("run_dir", options.run_dir) if options.run_dir else ("runs_dir", options.runs_dir)
             raise Faults(f"{name} is {value}, but no folder can be made there: {error.strerror or error}. Name another place.") from None
+        TrainerLock(path / "trainer.json").refuse_if_held()
         started = started_at(path) or now
         tensorboard = Path(options.logging_dir) / f"{options.log_prefix}{started:%Y%m%d%H%M%S}" if options.logging_dir else path / "tensorboard"
         folder = cls(path, tensorboard)

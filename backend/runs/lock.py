@@ -32,6 +32,12 @@ class TrainerLock:
         if self.holder() == os.getpid():
             self.path.unlink(missing_ok=True)
 
+    def refuse_if_held(self) -> None:
+        """Raises Faults where another process holds the folder now. It may be claimed right after: only acquire settles that."""
+        held = self.content()
+        if held is not None:
+            self.refuse_if_alive(held)
+
     def holder(self) -> int | None:
         """The pid of the living process on this machine that holds the folder, or None."""
         record = parsed(self.content())

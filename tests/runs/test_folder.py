@@ -148,6 +148,21 @@ def test_a_folder_has_one_trainer_until_that_one_is_killed(tmp_path):
     assert not (folder.path / "trainer.json").exists()
 
 
+def test_a_folder_in_use_is_refused_before_anything_in_it_is_changed(tmp_path):
+    folder = make(tmp_path, run_dir=str(tmp_path / "run"))
+    child = holder_of(folder)
+    try:
+        folder.ask("stop")
+        before = (folder.path / "run.json").read_bytes()
+        with pytest.raises(Faults, match="still running"):
+            make(tmp_path, name="dog", run_dir=str(tmp_path / "run"), resuming=True)
+        assert folder.requests() == {"stop"} and (folder.path / "run.json").read_bytes() == before
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
 def write_lock(folder, **changes):
     own = {"pid": psutil.Process().pid, "created": psutil.Process().create_time(), "host": platform.node()}
     (folder.path / "trainer.json").write_text(json.dumps({**own, **changes}))

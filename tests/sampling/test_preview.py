@@ -67,6 +67,13 @@ def test_a_sample_is_the_picture_of_diffusers_own_pipeline(model, sampler):
     assert abs(mine - wanted).max() <= 1
 
 
+def test_sides_that_do_not_halve_evenly_are_drawn_in_full(model):
+    odd = Prompt(PROMPT.text, PROMPT.negative, 104, 72, steps=3, scale=2.0)
+    mine = ours(model, odd)
+    assert mine.shape == (72, 104, 3)
+    assert abs(mine - theirs(model, odd, "ddim", 5)).max() <= 1
+
+
 def test_without_guidance_the_negative_prompt_has_no_part(model):
     plain = Prompt(PROMPT.text, PROMPT.negative, 64, 64, steps=4, scale=1.0)
     mine = ours(model, plain)
