@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from collections import deque
 from contextlib import ExitStack
@@ -119,6 +120,7 @@ class Report:
 
     def sample(self, path: Path, prompt_index: int, step: int, **facts: Any) -> None:
         """Say that a sample picture is there."""
+        self.flush()
         self.tell("sample", path=path, prompt_index=prompt_index, step=step, **facts)
 
     def warning(self, text: str) -> None:
@@ -179,8 +181,9 @@ class Progress:
         self.bar: Any = None
         self.opened = ExitStack()
         if stream.isatty():
-            self.bar = self.opened.enter_context(
-                tqdm(total=total_steps, initial=first_step, file=stream, unit="step", dynamic_ncols=True, smoothing=0.1))
+            # tqdm shows nothing on a terminal that says it has no lines, as those of containers may.
+            self.bar = self.opened.enter_context(tqdm(
+                total=total_steps, initial=first_step, file=stream, unit="step", smoothing=0.1, dynamic_ncols=has_size(stream), nrows=24))
             # So that what is logged stands above the bar and not in it.
             self.opened.enter_context(logging_redirect_tqdm())
 
@@ -210,3 +213,11 @@ class Progress:
     def close(self) -> None:
         """Leave the bar as it stands."""
         self.opened.close()
+
+
+def has_size(stream: TextIO) -> bool:
+    """Whether the terminal knows how large it is."""
+    try:
+        return os.get_terminal_size(stream.fileno()).lines > 0
+    except (OSError, ValueError):
+        return False
