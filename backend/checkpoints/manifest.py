@@ -27,18 +27,23 @@ def write_manifest(folder: Path, step: int, epoch: int, settings: Mapping[str, A
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """A whole state's manifest: every file is there and is what was written. Raises Faults."""
-    path = Path(path)
+    manifest = parse_manifest(Path(path))
+    for name, written in manifest["files"].items():
+        check_file(Path(path), name, written)
+    return manifest
+
+
+def parse_manifest(path: Path) -> dict[str, Any]:
+    """A state's manifest as it stands, the files not looked at. Raises Faults."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        version, files, _, _ = manifest["version"], manifest["files"], manifest["step"], manifest["settings"]
+        version, _ = manifest["version"], [manifest[key] for key in ("files", "step", "epoch", "settings")]
     except FileNotFoundError:
         raise Faults(f"resume: {path} is no state: it has no {MANIFEST}. Give a folder whose name ends with -state, or the folder that holds them.") from None
     except (ValueError, KeyError, TypeError):
         raise Faults(f"resume: {path} is damaged: its {MANIFEST} cannot be read. Give an older state.") from None
     if version != VERSION:
         raise Faults(f"resume: {path} is a state of version {version}, but this program reads version {VERSION}. Go on with the program that wrote it.")
-    for name, written in files.items():
-        check_file(path, name, written)
     return manifest
 
 
@@ -92,8 +97,7 @@ def check_resume(config: Any) -> list[str]:
     if not config.saving.resume:
         return []
     try:
-        state = find_state(config.saving.resume)
-        settings = read_manifest(state)["settings"]
+        settings = parse_manifest(find_state(config.saving.resume))["settings"]
     except Faults as faults:
         return faults.messages
     return [message for group in config.groups.values() for message in differences(group, settings)]

@@ -61,4 +61,4 @@ def test_names_of_others_are_never_removed():
         "cat-000001", "rolling-state", "cat-000009.safetensors"]
     options = saving(save_every_n_epochs=1, save_last_n_epochs=1)
     assert outdated([*others, "cat-000004.safetensors"], options, epoch=5) == ["cat-000004.safetensors"]
-    assert outdated(["catx000004.safetensors"], SavingOptions(output_name="cat.", save_every_n_epochs=1, save_last_n_epochs=1), epoch=5) == []
+    assert outdated(["catx-000004.safetensors", "catx-000004-state"], SavingOptions(output_name="cat.", save_every_n_epochs=1, save_last_n_epochs=1), epoch=5) == []

@@ -53,8 +53,9 @@ class Training:
         self.schedule.load_state_dict(state.schedule)
 
 
-@pytest.mark.parametrize("kind", ["AdamW", "AdamW8bit"])
-@pytest.mark.parametrize("schedule", ["cosine", "polynomial"])
+@pytest.mark.parametrize("kind,schedule", [
+    ("AdamW8bit", "cosine"), ("AdamW", "linear"), ("AdamW", "cosine"), ("AdamW", "cosine_with_restarts"), ("AdamW", "polynomial"),
+    ("AdamW", "constant"), ("AdamW", "constant_with_warmup")])
 def test_training_from_a_saved_state_ends_with_the_same_bytes(tmp_path, kind, schedule):
     options = OptimizerOptions(optimizer_type=kind, lr_scheduler=schedule, lr_warmup_steps=2, learning_rate=1e-2)
     whole = Training(options)

@@ -104,6 +104,12 @@ def test_first_weights_do_not_depend_on_which_other_layers_there_are():
     assert not torch.equal(small.weights(model)[name], other.weights(model)[name])
 
 
+def test_layers_of_one_shape_begin_with_weights_of_their_own():
+    method, _, _ = network(network_args=["conv_dim=2"])
+    one, other = (method.network[name].lora_down.weight for name in ("lora_unet_to_q", "lora_unet_time"))
+    assert one.shape == other.shape and not torch.equal(one, other)
+
+
 def test_weights_have_the_community_s_names_and_shapes():
     method, _, model = network(network_dim=2, network_alpha=0.5, network_args=["conv_dim=3"])
     weights = method.weights(model)
