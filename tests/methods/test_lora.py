@@ -184,3 +184,8 @@ def test_gradient_checkpointing_gives_the_same_gradients_though_dropout_draws_tw
 def test_a_convolution_in_groups_is_refused_rather_than_computed_wrongly():
     with pytest.raises(TypeError, match="groups"):
         LoRA(nn.Conv2d(4, 4, 3, groups=2), 2, 1.0, NONE, 0)
+
+
+def test_a_lora_is_made_on_its_layer_s_device():
+    lora = LoRA(nn.Linear(6, 5, device="meta"), 2, 1.0, NONE, 0)
+    assert {tensor.device.type for tensor in lora.state_dict().values()} == {"meta"}
