@@ -31,7 +31,7 @@ STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
     "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool", "UntypedStorage": "uint8"}
 SIZES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
-         "float8_e4m3fn": 1, "float8_e5m2": 1}
+         "uint16": 2, "uint32": 4, "uint64": 8, "float8_e4m3fn": 1, "float8_e5m2": 1}
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ def tensor_from_storage(storage: Storage, offset: int, shape: tuple, strides: tu
     return StoredTensor(storage, storage.dtype, offset, whole_numbers(shape), whole_numbers(strides))
 
 
-def tensor_of_dtype(storage: Storage, offset: int, shape: tuple, strides: tuple, requires_grad: Any, hooks: Any, dtype: str, *_: Any) -> StoredTensor:
-    """torch._utils._rebuild_tensor_v3, which names the number format on its own."""
-    return StoredTensor(storage, str(dtype), offset, whole_numbers(shape), whole_numbers(strides))
+def tensor_of_dtype(storage: Storage, offset: int, shape: tuple, strides: tuple, *rest: Any) -> StoredTensor:
+    """torch._utils._rebuild_tensor_v3, which names the number format on its own, after two things of no interest here."""
+    return StoredTensor(storage, str(rest[2]), offset, whole_numbers(shape), whole_numbers(strides))
 
 
 def first_argument(value: Any, *_: Any) -> Any:

@@ -19,7 +19,8 @@ KINDS = {
 FAMILIES = {
     "sd": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "SDXL", "sdxl_refiner": "SDXL refiner", "sd3": "Stable Diffusion 3", "flux": "Flux",
     "inpainting": "Stable Diffusion inpainting", "": "unknown"}
-LORA_MARKS = (".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", ".hada_w1_a", ".lokr_w1", ".oft_blocks", ".oft_diag", ".ia3_", ".dora_scale", ".lora_linear_layer.")
+LORA_MARKS = (
+    ".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", ".lora_linear_layer.", ".hada_w1_a", ".lokr_w1", ".oft_blocks", ".oft_diag", ".dora_scale")
 INPAINTING_CHANNELS = (8, 9)  # the picture to be changed, and for some its mask, beside the noisy latents
 FOLDER_FAMILIES = {"SD3Transformer2DModel": "sd3", "FluxTransformer2DModel": "flux"}
 

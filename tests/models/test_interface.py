@@ -159,7 +159,8 @@ def test_packing_for_flux_stays_within_the_family():
 def flux():
     with META:
         return FluxTransformer2DModel(
-            in_channels=64, num_layers=19, num_single_layers=38, attention_head_dim=128, num_attention_heads=24, joint_attention_dim=4096, pooled_projection_dim=768, guidance_embeds=True)
+            in_channels=64, num_layers=19, num_single_layers=38, attention_head_dim=128, num_attention_heads=24, joint_attention_dim=4096,
+            pooled_projection_dim=768, guidance_embeds=True)
 
 
 def test_a_flux_transformer_is_told_all_it_needs_by_a_conditioning(flux):

@@ -55,11 +55,12 @@ def test_tensors_come_back_as_torch_wrote_them(tensors, zipped, wrapped, tmp_pat
     assert read_header(tmp_path / "file.ckpt").shapes == {name: tuple(value.shape) for name, value in tensors.items()}
 
 
-def test_float8_and_wide_whole_numbers_come_back(tmp_path):
-    tensors = {"f8": torch.randn(4).to(torch.float8_e4m3fn), "u16": torch.arange(4).to(torch.int16)}
-    torch.save(tensors, tmp_path / "file.ckpt")
-    found = read_tensors(tmp_path / "file.ckpt")
-    assert found["f8"].dtype == torch.float8_e4m3fn and torch.equal(found["f8"].float(), tensors["f8"].float()) and torch.equal(found["u16"], tensors["u16"])
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.uint16, torch.uint32, torch.int8, torch.float64], ids=str)
+def test_rarer_number_formats_come_back(dtype, tmp_path):
+    tensor = torch.tensor([0, 1, 2, 3, 100]).to(dtype)[1:]
+    torch.save({"a": tensor}, tmp_path / "file.ckpt")
+    found = read_tensors(tmp_path / "file.ckpt")["a"]
+    assert found.dtype == dtype and found.double().tolist() == tensor.double().tolist() and len(found) == 4
 
 
 def test_an_embeddings_nested_tensors_have_dotted_names(tmp_path):
