@@ -22,16 +22,19 @@ FAMILIES = {
 LORA_MARKS = (
     ".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", ".lora_linear_layer.", ".hada_w1_a", ".lokr_w1", ".oft_blocks", ".oft_diag", ".dora_scale")
 INPAINTING_CHANNELS = (8, 9)  # the picture to be changed, and for some its mask, beside the noisy latents
+# A checkpoint's further parts, by how the names of their weights begin.
+FURTHER_PARTS = {"text encoder": ("cond_stage_model.", "conditioner.", "text_encoders."), "VAE": (VAE,)}
 FOLDER_FAMILIES = {"SD3Transformer2DModel": "sd3", "FluxTransformer2DModel": "flux"}
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What was found. family is a key of FAMILIES, "" where it is not known or makes no difference."""
+    """What was found. family is a key of FAMILIES, "" where it is not known or makes no difference. lacking: parts that a checkpoint is without."""
 
     path: Path
     kind: Kind
     family: str = ""
+    lacking: tuple[str, ...] = ()
 
     def in_words(self) -> str:
         """Such as "a whole model of the SDXL family"."""
@@ -45,7 +48,10 @@ def recognise(path: Path) -> Recognised:
         return recognise_folder(path)
     shapes = read_header(path).shapes
     kind = kind_of(shapes)
-    return Recognised(path, kind, family_of(shapes) if kind == "checkpoint" else "")
+    if kind != "checkpoint":
+        return Recognised(path, kind)
+    lacking = tuple(part for part, prefixes in FURTHER_PARTS.items() if not any(name.startswith(prefixes) for name in shapes))
+    return Recognised(path, kind, family_of(shapes), lacking)
 
 
 def kind_of(shapes: Mapping[str, tuple[int, ...]]) -> Kind:

@@ -47,14 +47,14 @@ def check_model_files(config: Any) -> list[str]:
     """What is wrong with the files that the options name, in sentences; quick, and without torch."""
     options: ModelOptions = config.model
     faults = FaultList()
-    faults.extend(model_faults(options.pretrained_model_name_or_path))
+    faults.extend(model_faults(options.pretrained_model_name_or_path, needed=("text encoder",) if options.vae else ("text encoder", "VAE")))
     if options.vae:
         faults.extend(vae_faults(options.vae))
     return faults.messages
 
 
-def model_faults(name: str) -> list[str]:
-    """What is wrong with the model to start from."""
+def model_faults(name: str, needed: tuple[str, ...]) -> list[str]:
+    """What is wrong with the model to start from. needed: parts that it must hold beside the denoiser."""
     option = "pretrained_model_name_or_path"
     if not name:
         return [f"{option} is empty. Name a .safetensors or .ckpt file, or a folder in Diffusers layout."]
@@ -68,7 +68,13 @@ def model_faults(name: str) -> list[str]:
     if found.family not in BUILT:
         article = "an" if FAMILIES[found.family].startswith("SD") else "a"
         return [f"{option} is {name}. This is {article} {FAMILIES[found.family]} model, which is not built here yet. {built_families()}"]
-    return []
+    return [lacking_fault(name, part) for part in found.lacking if part in needed]
+
+
+def lacking_fault(name: str, part: str) -> str:
+    """A checkpoint without a part, and what to do."""
+    remedy = "Name the whole model, or give a VAE of its own by the option vae." if part == "VAE" else "Name the whole model."
+    return f"pretrained_model_name_or_path is {name}, which holds no {part}. {remedy}"
 
 
 def vae_faults(name: str) -> list[str]:

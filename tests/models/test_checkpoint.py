@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x files: ours against diffusers and transformers, which read the same files in their own way."""
 
 import json
+import shutil
 import zipfile
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from backend.models.sd import checkpoint
 from backend.models.sd.model import SDModel
 from backend.models.sd.options import SDOptions
 from backend.models.tokens import clip_vocabulary, read_merges
+from backend.noise.options import NoiseOptions
 from tests.tiny import TINY, tiny_sd_checkpoint, tiny_weights
 
 PIXELS = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -107,13 +109,9 @@ def test_a_half_precision_diffusers_folder_loads(theirs, expected, tmp_path):
 
 
 def test_a_folder_whose_scheduler_predicts_v_trains_v(theirs_folder, tmp_path):
-    import shutil
-
     folder = shutil.copytree(theirs_folder, tmp_path / "v")
     scheduler = folder / "scheduler" / "scheduler_config.json"
     scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"prediction_type": "v_prediction"}))
-    from backend.noise.options import NoiseOptions
-
     assert load(theirs_folder).noise_process(NoiseOptions()).prediction == "epsilon"
     assert load(folder).noise_process(NoiseOptions()).prediction == "v" and load(folder).facts.base_model_version == "sd_v1_v"
 
@@ -266,9 +264,33 @@ def test_a_vae_of_another_family_is_told(tiny_file, tmp_path):
         load(tiny_file, vae=tmp_path / "vae.safetensors")
 
 
-def test_a_diffusers_part_that_would_run_something_is_refused_and_not_run(theirs_folder, tmp_path):
-    import shutil
+@pytest.mark.parametrize("part, file, lost", [
+    ("unet", "diffusion_pytorch_model.safetensors", "mid_block.resnets.0.conv1.weight"), ("text_encoder", "model.safetensors", "encoder.layers.1.mlp.fc1.weight"),
+    ("vae", "diffusion_pytorch_model.safetensors", "decoder.conv_in.weight")])
+def test_a_diffusers_folder_that_lacks_a_weight_is_told(part, file, lost, theirs_folder, tmp_path):
+    folder = shutil.copytree(theirs_folder, tmp_path / "model")
+    weights = load_file(folder / part / file)
+    kept = {name: value.clone() for name, value in weights.items() if not name.endswith(lost)}
+    assert len(kept) == len(weights) - 1
+    save_file(kept, folder / part / file, metadata={"format": "pt"})
+    with pytest.raises(Faults, match=f"{part}.*{lost}"):
+        load(folder)
 
+
+def test_a_diffusers_folder_with_a_truncated_file_is_told(theirs_folder, tmp_path):
+    folder = shutil.copytree(theirs_folder, tmp_path / "model")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-5000])
+    with pytest.raises(Faults, match="unet cannot be read as a UNet2DConditionModel"):
+        load(folder)
+
+
+def test_a_checkpoint_without_a_vae_takes_another(tiny_file, expected, tmp_path):
+    save_file({name: torch.from_numpy(value) for name, value in tiny_weights().items() if not name.startswith("first_stage_model.")}, tmp_path / "model.safetensors")
+    assert_same(outputs(load(tmp_path / "model.safetensors", vae=tiny_file)), expected)
+
+
+def test_a_diffusers_part_that_would_run_something_is_refused_and_not_run(theirs_folder, tmp_path):
     folder = shutil.copytree(theirs_folder, tmp_path / "evil")
     (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     torch.save({"x": Harmful(tmp_path / "ran")}, folder / "unet" / "diffusion_pytorch_model.bin")

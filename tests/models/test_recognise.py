@@ -95,6 +95,22 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(name, told, tmp_path)
     assert len(found) == 1 and told in found[0] and str(path) in found[0] and found[0].startswith("pretrained_model_name_or_path")
 
 
+def without(path, prefix):
+    save_file({name: value for name, value in tiny_weights().items() if not name.startswith(prefix)}, path)
+    return path
+
+
+def test_a_checkpoint_without_a_vae_needs_one_from_elsewhere(tmp_path):
+    path, vae = without(tmp_path / "model.safetensors", "first_stage_model."), tiny_sd_checkpoint(tmp_path / "vae.safetensors")
+    assert faults(path) == [f"pretrained_model_name_or_path is {path}, which holds no VAE. Name the whole model, or give a VAE of its own by the option vae."]
+    assert faults(path, vae) == []
+
+
+def test_a_checkpoint_without_a_text_encoder_is_told(tmp_path):
+    path = without(tmp_path / "model.safetensors", "cond_stage_model.")
+    assert faults(path) == [f"pretrained_model_name_or_path is {path}, which holds no text encoder. Name the whole model."]
+
+
 def test_a_lora_as_vae_is_refused_and_all_faults_are_told_at_once(tmp_path):
     lora = write(tmp_path / "lora.safetensors", FILES["kohya lora"][0])
     found = faults(tmp_path / "missing.safetensors", lora)

@@ -223,10 +223,12 @@ def read_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     files = [file.name for file in folder.glob("*") if file.suffix in (".safetensors", ".bin")]
     variant = "fp16" if files and all(".fp16" in name for name in files) else None
     try:
-        module = kind.from_pretrained(folder, torch_dtype=dtype, variant=variant, local_files_only=True)
+        module, info = kind.from_pretrained(folder, torch_dtype=dtype, variant=variant, local_files_only=True, output_loading_info=True)
     except Exception as error:  # the libraries raise many kinds; all mean that the folder is not as it should be
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise Faults(f"{folder} cannot be read as a {kind.__name__}: {reason[0]}") from error
+    if info["missing_keys"]:  # the libraries would go on with random weights
+        raise Faults(f"{folder} lacks {len(info['missing_keys'])} weights, among them {', '.join(sorted(info['missing_keys'])[:3])}. Download it again.")
     return module.to(dtype)
 
 
