@@ -22,7 +22,7 @@ ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"
 ZIP_ENTRY_HEAD = 30  # bytes before the entry's name
 # Frameworks whose objects training left beside the weights. Nothing of them is imported or run.
 INERT_MODULES = (
-    "torch", "numpy", "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torchmetrics", "omegaconf", "ldm", "taming", "diffusers", "transformers",
+    "torch", "numpy", "pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "torchmetrics", "omegaconf", "ldm", "sgm", "taming", "diffusers", "transformers",
     "accelerate", "argparse", "pathlib", "typing", "datetime", "enum", "numbers", "fractions", "decimal", "uuid", "yaml", "collections", "copyreg", "easydict")
 INERT_NAMES = {("builtins", name) for name in (
     "set", "frozenset", "list", "dict", "tuple", "int", "float", "bool", "str", "bytes", "bytearray", "complex", "slice", "range", "object", "type")} | {("_codecs", "encode")}
@@ -196,6 +196,10 @@ def read_pickled(path: Path) -> PickledFile:
             zipped = file.read(4) == ZIP_START
             file.seek(0)
             found = read_zipped(path, file) if zipped else read_legacy(path, file)
+        check_tensors(found)
+        return found
+    except Faults:
+        raise
     except RefusedName as refused:
         raise Faults(f"{path} asks to run {refused}, which is not needed to store weights; refused. Nothing was run. "
                      "Get the .safetensors file of this model, or leave it alone: it may be harmful.") from None
@@ -203,8 +207,6 @@ def read_pickled(path: Path) -> PickledFile:
         if isinstance(error, OSError) and error.errno is not None:
             raise Faults(f"{path} cannot be read: {error.strerror}.") from None
         raise Faults(f"{path} is damaged, or is not a file that torch wrote ({error or type(error).__name__}). Download it again.") from None
-    check_tensors(found)
-    return found
 
 
 def read_zipped(path: Path, file: BinaryIO) -> PickledFile:

@@ -160,6 +160,14 @@ def test_a_tensor_that_claims_more_than_its_storage_is_refused(tmp_path):
         read_tensors(tmp_path / "long.ckpt")
 
 
+def test_a_file_whose_parts_hold_themselves_is_told(tmp_path):
+    content = {"a": torch.ones(2)}
+    content["again"] = content
+    torch.save(content, tmp_path / "file.ckpt")
+    with pytest.raises(Faults, match="is damaged"):
+        read_header(tmp_path / "file.ckpt")
+
+
 def test_heads_are_read_without_loading_torch(tmp_path):
     torch.save({"a": torch.ones(4)}, tmp_path / "file.ckpt")
     code = ("import sys; from backend.models.recognise import recognise; from backend.models.registry import check_model_files; "

@@ -97,7 +97,7 @@ class SDModel(DiffusionModel):
         """[B, 4, h, w] in the number format of noisy. t: int [B]."""
         unet = self.parts["unet"]
         states = conditioning.tensors["states"].to(unet.dtype)
-        return unet(noisy.to(unet.dtype), t, encoder_hidden_states=states).sample.to(noisy.dtype)
+        return unet(noisy.to(unet.dtype), t.to(noisy.device), encoder_hidden_states=states).sample.to(noisy.dtype)
 
     def noise_process(self, options: Any) -> DDPM:
         """1000 noise levels. options: NoiseOptions."""
