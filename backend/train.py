@@ -8,10 +8,13 @@ import logging
 import sys
 import traceback
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from backend.checkpoints.saver import Saver
 from backend.checkpoints.state import State, load_state
@@ -20,7 +23,7 @@ from backend.config.door import Prepared
 from backend.data.batch import Batch
 from backend.data.cache import LatentCache
 from backend.data.loader import Loader
-from backend.data.plan import Columns, RunPlan
+from backend.data.plan import Columns, RunPlan, Step
 from backend.faults import Faults
 from backend.methods.method import TrainingMethod
 from backend.methods.registry import make_method
@@ -29,10 +32,11 @@ from backend.models.registry import load_model
 from backend.noise.draws import draw_latents
 from backend.noise.process import NoiseProcess
 from backend.optimizers.build import build_optimizer, optimizer_label
-from backend.optimizers.schedules import build_schedule
+from backend.optimizers.schedules import build_schedule, follow
 from backend.runs.beginning import Beginning, Place, begin
 from backend.runs.events import EventWriter
 from backend.runs.facts import RunFacts
+from backend.sampling.options import SamplingOptions
 from backend.sampling.sampler import Sampler
 from backend.training.due import due
 from backend.training.loss import squared, step_loss
@@ -46,6 +50,29 @@ log = logging.getLogger("darkroom")
 FINISHED, FAILED, STOPPED = 0, 1, 130
 
 
+@dataclass
+class Trained:
+    """What a run trains, and how it moves. Made once, used at every step."""
+
+    model: DiffusionModel
+    method: TrainingMethod
+    noise: NoiseProcess
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
+
+    def step(self, max_grad_norm: float) -> dict[str, float]:
+        """Move the weights by the gradients there are; returns the learning rates that were used."""
+        if max_grad_norm:
+            nn.utils.clip_grad_norm_(self.parameters, max_grad_norm)
+        rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.method.after_step(self.model)
+        return rates
+
+
 def train(beginning: Beginning, report: Report) -> int:
     """Train from the beginning, or from where a state left off, to the end; returns the exit code."""
     config, records, first = beginning.config, beginning.records, beginning.folder is not None
@@ -54,20 +81,20 @@ def train(beginning: Beginning, report: Report) -> int:
 
     # Load: the model, and what is trained of it or beside it.
     model = load_model(config, processes.dtype)
+    model.move(processes.device)
+    model.save_memory(config.training.gradient_checkpointing, config.training.sdpa)
     method = make_method(config, seed)
     groups = method.prepare(model)
-    parameters = [parameter for group in groups for parameter in group.parameters]
-    model.save_memory(config.training.gradient_checkpointing, config.training.sdpa)
-    model.move(processes.device)
-    noise = model.noise_process(config.noise)
 
     # Plan: which picture is seen at which step, and how the weights move.
     plan = RunPlan(Columns.of(records), processes.count, config.training.gradient_accumulation_steps, seed,
                    config.training.max_train_steps, config.training.max_train_epochs)
     optimizer = build_optimizer(config.optimizer, groups)
     schedule = build_schedule(config.optimizer, optimizer, plan.total_steps)
+    parameters = [parameter for group in groups for parameter in group.parameters]
+    trained = Trained(model, method, model.noise_process(config.noise), parameters, optimizer, schedule)
     state = load_state(beginning.state) if beginning.state else None
-    done = restore(state, model, method, optimizer, schedule)
+    done = restore(state, trained)
     if first:
         announce(beginning, report, plan, processes, done)
 
@@ -76,52 +103,50 @@ def train(beginning: Beginning, report: Report) -> int:
     loader = Loader(records, config.data, model.tokenize, seed, processes.index, cache)
     if first:
         facts = RunFacts(beginning, model.facts, plan, optimizer_label(config.optimizer, optimizer))
-        saver = make_saver(beginning, report, facts, model, method, (optimizer, schedule), state)
-        sampler = make_sampler(beginning, report, processes, model, method)
+        saver = make_saver(beginning, report, facts, trained, state)
+        sampler = make_sampler(beginning, report, processes, trained)
         if config.sampling.sample_at_first and done == 0:
             sampler.draw(0, 0, "step")
 
     # Step: look at some pictures, move the weights, tell, draw, save.
     method.train_mode(True)
-    epoch = 0
-    with StopRequest(log.warning) as request, closing(loader.steps(plan.steps(done))) as steps:
+    epoch = state.epoch if state else 0
+    with StopRequest(log.info) as request, closing(loader.steps(plan.steps(done))) as steps:
         for step, batches in steps:
-            loss = torch.zeros((), device=processes.device)
-            for number, batch in enumerate(batches):
-                seed_dropout(seed, step.number, number, processes.index)
-                with processes.accelerator.autocast():
-                    losses, weights = sample_losses(model, noise, batch.to(processes.device))
-                share = step_loss(losses, weights, batch.counts.to(losses), step.count)
-                share.backward()
-                loss += share.detach()
+            loss = look_at(batches, step, trained, processes, seed)
             asked = asks(beginning) if first else set()
             stopping = float(request.asked or bool(asked & {"stop", "pause"}))
-            loss, stopping = processes.sum_gradients(parameters, torch.stack([loss, loss.new_tensor(stopping)])).unbind()
-            if config.optimizer.max_grad_norm:
-                torch.nn.utils.clip_grad_norm_(parameters, config.optimizer.max_grad_norm)
-            rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            method.after_step(model)
-            epoch = step.epoch
-            report.step(step.number, epoch, loss, rates)
-
+            loss, stopping = processes.sum_gradients(parameters, torch.stack([loss, loss.new_tensor(stopping)]))
+            rates = trained.step(config.optimizer.max_grad_norm)
+            done, epoch = step.number, step.epoch
+            report.step(done, epoch, loss, rates)
             if first:
-                draw_if_due(sampler, step, asked, beginning)
-                save_if_due(saver, step, asked, beginning, plan.total_steps)
-            if processes.count > 1 or request.asked or asked:
-                if stopping > 0 and step.number < plan.total_steps:
-                    return stopped(beginning, report, saver if first else None, step, "pause" in asked)
-            done = step.number
+                draw_if_due(sampler, step, asked, config.sampling)
+                save_if_due(saver, step, asked, plan.total_steps)
+            # Where one process alone trains, nobody has to ask the device whether another was told to stop.
+            if (processes.count > 1 or request.asked or asked) and stopping > 0 and done < plan.total_steps:
+                return stopped(report, saver if first else None, step, "pause" in asked)
 
     report.flush()
     if first:
-        path = saver.finish(done, epoch or plan.epochs)
+        path = saver.finish(done, epoch)
         report.tell("finished", step=done, path=path, device=device_name(processes.device), peak_memory_mib=peak_memory_mib(processes.device))
         log.info("Finished after %d steps. The trained file is %s", done, path)
     processes.wait()
     return FINISHED
+
+
+def look_at(batches: list[Batch], step: Step, trained: Trained, processes: Processes, seed: int) -> Tensor:
+    """Gradients of this process's share of a step; returns its share of the loss, on the device."""
+    loss = torch.zeros((), device=processes.device)
+    for number, batch in enumerate(batches):
+        seed_dropout(seed, step.number, number, processes.index)
+        with processes.accelerator.autocast():
+            losses, weights = sample_losses(trained.model, trained.noise, batch.to(processes.device))
+        share = step_loss(losses, weights, batch.counts.to(losses), step.count)
+        share.backward()
+        loss += share.detach()
+    return loss
 
 
 def sample_losses(model: DiffusionModel, noise: NoiseProcess, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -141,13 +166,14 @@ def sample_losses(model: DiffusionModel, noise: NoiseProcess, batch: Batch) -> t
     return squared(said, noise.target(x, noised, t)), batch.loss_weights * noise.weights(t)
 
 
-def restore(state: State | None, model: DiffusionModel, method: TrainingMethod, optimizer, schedule) -> int:
+def restore(state: State | None, trained: Trained) -> int:
     """Put back what a state holds; returns how many steps are done."""
     if state is None:
         return 0
-    method.load(model, state.weights)
-    optimizer.load_state_dict(state.optimizer)
-    schedule.load_state_dict(state.schedule)
+    trained.method.load(trained.model, state.weights)
+    trained.optimizer.load_state_dict(state.optimizer)
+    trained.schedule.load_state_dict(state.schedule)
+    follow(trained.schedule)
     return state.step
 
 
@@ -178,33 +204,34 @@ def cache_latents(model: DiffusionModel, records, batch_size: int, processes: Pr
     return cache
 
 
-def make_saver(beginning: Beginning, report: Report, facts: RunFacts, model: DiffusionModel, method: TrainingMethod, moving: tuple, state: State | None) -> Saver:
-    """A saver that knows how to write this run's weights and states. moving: the optimizer and its schedule."""
-    options, (optimizer, schedule) = beginning.config.saving, moving
+def make_saver(beginning: Beginning, report: Report, facts: RunFacts, trained: Trained, state: State | None) -> Saver:
+    """A saver that knows how to write this run's weights and states."""
+    options, method, model = beginning.config.saving, trained.method, trained.model
 
-    def write_weights(path, step: int, epoch: int) -> None:
+    def write_weights(path: Path, step: int, epoch: int) -> None:
         metadata = facts.metadata(step, epoch, method.metadata())
         save_weights(path, method.weights(model), metadata, options.save_precision, options.save_model_as)
 
     def capture(step: int, epoch: int) -> State:
-        return State(step, epoch, method.weights(model), optimizer.state_dict(), schedule.state_dict(), settings=beginning.settings)
+        return State(step, epoch, method.weights(model), trained.optimizer.state_dict(), trained.schedule.state_dict(), settings=beginning.settings)
 
     return Saver(options, beginning.output_dir, beginning.folder.path, report, write_weights, capture, list(state.extras["written"]) if state else [])
 
 
-def make_sampler(beginning: Beginning, report: Report, processes: Processes, model: DiffusionModel, method: TrainingMethod) -> Sampler:
+def make_sampler(beginning: Beginning, report: Report, processes: Processes, trained: Trained) -> Sampler:
     """A sampler that leaves the training as it was."""
     @contextmanager
     def at_rest() -> Iterator[None]:
-        method.train_mode(False)
+        trained.method.train_mode(False)
         try:
             with processes.accelerator.autocast():
                 yield
         finally:
-            method.train_mode(True)
+            trained.method.train_mode(True)
 
     config = beginning.config
-    return Sampler(model, config.sampling, beginning.prompts, beginning.folder.samples, config.saving.output_name, config.training.seed, report, at_rest)
+    return Sampler(trained.model, config.sampling, beginning.prompts, beginning.folder.samples, config.saving.output_name, config.training.seed,
+                   report, at_rest)
 
 
 def asks(beginning: Beginning) -> set[str]:
@@ -215,36 +242,33 @@ def asks(beginning: Beginning) -> set[str]:
     return asked
 
 
-def draw_if_due(sampler: Sampler, step, asked: set[str], beginning: Beginning) -> None:
-    """Sample pictures, if it is time or somebody asked."""
-    options = beginning.config.sampling
-    by = due(None if options.sample_every_n_epochs else options.sample_every_n_steps, options.sample_every_n_epochs, step.number, step.epoch,
-             step.last_of_epoch)
+def draw_if_due(sampler: Sampler, step: Step, asked: set[str], options: SamplingOptions) -> None:
+    """Sample pictures, if it is time or somebody asked. Epochs win over steps."""
+    every_steps = None if options.sample_every_n_epochs else options.sample_every_n_steps
+    by = due(every_steps, options.sample_every_n_epochs, step.number, step.epoch, step.last_of_epoch)
     if by or "sample_now" in asked:
         sampler.draw(step.number, step.epoch, by or "step")
 
 
-def save_if_due(saver: Saver, step, asked: set[str], beginning: Beginning, total_steps: int) -> None:
+def save_if_due(saver: Saver, step: Step, asked: set[str], total_steps: int) -> None:
     """Files, if it is time or somebody asked; what the end will save anyway is left to it."""
-    options = beginning.config.saving
     if step.number == total_steps:
         return
-    for every_steps, every_epochs in ((None, options.save_every_n_epochs), (options.save_every_n_steps, None)):
-        by = due(every_steps, every_epochs, step.number, step.epoch, step.last_of_epoch)
-        if by:
-            saver.save(step.number, step.epoch, by)
-    if "save_now" in asked:
+    options = saver.options
+    if due(None, options.save_every_n_epochs, step.number, step.epoch, step.last_of_epoch):
+        saver.save(step.number, step.epoch, "epoch")
+    if due(options.save_every_n_steps, None, step.number, step.epoch, step.last_of_epoch) or "save_now" in asked:
         saver.save(step.number, step.epoch, "step")
     saver.roll(step.number, step.epoch)
 
 
-def stopped(beginning: Beginning, report: Report, saver: Saver | None, step, paused: bool) -> int:
+def stopped(report: Report, saver: Saver | None, step: Step, paused: bool) -> int:
     """End before the end, as was asked, with a state to go on from."""
     report.flush()
     if saver:
         path = saver.stop(step.number, step.epoch)
         report.tell("stopped", step=step.number, state=path, reason="paused" if paused else "asked")
-        log.warning("Stopped after step %d. To go on: the same command with --resume %s", step.number, path)
+        log.info("Stopped after step %d. To go on: the same command with --resume %s", step.number, path)
     return STOPPED
 
 

@@ -72,19 +72,20 @@ def as_flags(options: dict) -> list[str]:
     return words
 
 
-def start(words: list[str], log: Path) -> multiprocessing.Process:
-    """Run `python -m backend WORDS` in a fresh child of the fork server; its output goes to `log`."""
+def start(words: list[str], log: Path, here: Path = ROOT) -> multiprocessing.Process:
+    """Run `python -m backend WORDS` in a fresh child of the fork server, from the folder `here`; its output goes to `log`."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["tests.preload"])
-    child = server.Process(target=run_command, args=(words, str(log)))
+    child = server.Process(target=run_command, args=(words, str(log), str(here)))
     child.start()
     return child
 
 
-def run_command(words: list[str], log: str) -> None:
+def run_command(words: list[str], log: str, here: str) -> None:
     """What the child does."""
     import torch
 
+    os.chdir(here)
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
@@ -94,9 +95,9 @@ def run_command(words: list[str], log: str) -> None:
     sys.exit(main(words))
 
 
-def train(options: dict, log: Path, command: str = "train_network") -> int:
-    """Train to the end in a child process; returns its exit code. On a surprise the log tells why."""
-    child = start([command, *as_flags(options)], log)
+def train(options: dict, log: Path, here: Path = ROOT) -> int:
+    """Train to the end in a child process, from the folder `here`; returns its exit code. On a surprise the log tells why."""
+    child = start(["train_network", *as_flags(options)], log, here)
     child.join()
     return child.exitcode
 

@@ -24,10 +24,10 @@ class SavingOptions(Options):
     save_every_n_steps: int | None = option(
         None, "Also save after every so many steps.", minimum=1, example=(1, "files"), may_change=True, unit="steps")
     save_last_n_epochs: int | None = option(
-        None, "Of the files saved by epoch keep only those of the last so many epochs.", minimum=1, example=(1, "files", {"save_every_n_epochs": 1}),
-        may_change=True, unit="epochs", advanced=True)
+        None, "Of the files saved by epoch keep only the last so many.", minimum=1, example=(1, "files", {"save_every_n_epochs": 1}),
+        may_change=True, unit="files", advanced=True)
     save_last_n_epochs_state: int | None = option(
-        None, "The same for states; empty: as save_last_n_epochs.", minimum=1, example=(1, "files", {"save_every_n_epochs": 1, "save_state": True}), may_change=True, unit="epochs", advanced=True)
+        None, "The same for states; empty: as save_last_n_epochs.", minimum=1, example=(1, "files", {"save_every_n_epochs": 1, "save_state": True}), may_change=True, unit="states", advanced=True)
     save_last_n_steps: int | None = option(
         None, "Of the files saved by step keep only those of the last so many steps.", minimum=1, example=(1, "files", {"save_every_n_steps": 1}),
         may_change=True, unit="steps", advanced=True)

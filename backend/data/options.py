@@ -48,7 +48,7 @@ class DataOptions(Options):
     min_bucket_reso: int = option(
         256, "Shortest side of a bucket.", minimum=8, levels=DATASET, example=(64, "plan", {"enable_bucket": True}), unit="pixels", shown_when="enable_bucket", advanced=True)
     max_bucket_reso: int = option(
-        1024, "Longest side of a bucket.", minimum=8, levels=DATASET, example=(128, "plan", {"enable_bucket": True}), unit="pixels", shown_when="enable_bucket", advanced=True)
+        1024, "Longest side of a bucket.", minimum=8, levels=DATASET, example=(512, "plan", {"enable_bucket": True}), unit="pixels", shown_when="enable_bucket", advanced=True)
     bucket_reso_steps: int = option(
         64, "The sides of buckets are multiples of this.", minimum=8, levels=DATASET, example=(32, "plan", {"enable_bucket": True}), unit="pixels",
         shown_when="enable_bucket", advanced=True)
@@ -57,16 +57,16 @@ class DataOptions(Options):
     flip_aug: bool = option(
         False, "Mirror half of the pictures, drawn anew each time. Not for faces or words.", levels=ALL, example=(True, "result"))
     shuffle_caption: bool = option(
-        False, "Put the parts of a caption, split at caption_separator, in another order each time.", levels=ALL, example=(True, "words"))
+        False, "Put the parts of a caption, split at caption_separator, in another order each time.", levels=ALL, example=(True, "result"))
     caption_separator: str = option(
-        ",", "What separates the parts of a caption.", levels=ALL, example=(";", "words", {"shuffle_caption": True}), advanced=True)
+        ",", "What separates the parts of a caption.", levels=ALL, example=(";", "result", {"shuffle_caption": True}), advanced=True)
     keep_tokens: int = option(
-        0, "Leave this many parts at the front of a caption in place.", minimum=0, levels=ALL, example=(1, "words", {"shuffle_caption": True}), shown_when="shuffle_caption")
+        0, "Leave this many parts at the front of a caption in place.", minimum=0, levels=ALL, example=(1, "result", {"shuffle_caption": True}), shown_when="shuffle_caption")
     caption_dropout_rate: float = option(
         0.0, "Share of uses in which the caption is left out, so that the model also learns without words.",
-        minimum=0, maximum=1, levels=ALL, example=(0.5, "words"), advanced=True)
+        minimum=0, maximum=1, levels=ALL, example=(0.5, "result"), advanced=True)
     caption_extension: str = option(
-        ".caption", "Ending of caption files, such as .txt.", levels=ALL, example=(".txt", "words"), aliases=("caption_extention",))
+        ".caption", "Ending of caption files, such as .txt.", levels=ALL, example=(".txt", "result"), aliases=("caption_extention",))
     prior_loss_weight: float = option(
         1.0, "How much a regularisation picture counts beside a training picture.", minimum=0, example=(0.25, "result", {"reg_data_dir": "reg"}), shown_when="reg_data_dir")
     strict_images: bool = option(
@@ -89,6 +89,6 @@ class SubsetOptions(Options):
     is_reg: bool = option(
         False, "These are regularisation pictures.", levels=("subsets",), flag=False, example=(True, "result"))
     class_tokens: str | None = option(
-        None, 'Words for pictures without a caption file, such as "sks cat".', levels=ALL, flag=False, example=("sks cat", "words"))
+        None, 'Words for pictures without a caption file, such as "sks cat".', levels=ALL, flag=False, example=("sks cat", "result"))
     num_repeats: int = option(
         1, "How often each picture is used in an epoch. Less than 1 leaves the folder out.", levels=ALL, flag=False, example=(2, "plan"))

@@ -17,9 +17,9 @@ def read_share(value):
     if number < 0:
         raise ValueError("must be 0 or more")
     if text.endswith("%") or 0 < number < 1:
-        if number > 1:
-            raise ValueError("must be at most 100%")
-        return number if number < 1 else 1.0
+        if number >= 1:
+            raise ValueError("must be less than 100%")
+        return number
     if number != int(number):
         raise ValueError("must be a whole number of steps, or a share below 1")
     return int(number)
@@ -43,7 +43,7 @@ class OptimizerOptions(Options):
         "constant", "How the learning rate changes over the run.", example=("cosine", "result"))
     lr_warmup_steps: int | float = option(
         0, "Let the learning rate rise from 0 over this many steps; a value below 1, or a percentage such as 5%, is a share of all steps.",
-        example=(2, "result"), read=read_share, unit="steps")
+        example=(2, "result", {"lr_scheduler": "constant_with_warmup"}), read=read_share, unit="steps")
     lr_scheduler_num_cycles: int = option(
         1, "How often cosine_with_restarts starts anew.", minimum=1, example=(2, "result", {"lr_scheduler": "cosine_with_restarts"}), advanced=True)
     lr_scheduler_power: float = option(

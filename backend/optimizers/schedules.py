@@ -22,3 +22,10 @@ def warmup_steps(options: OptimizerOptions, total_steps: int) -> int:
     """Steps of the warm-up. A float is a share of all steps, an int is steps."""
     written = options.lr_warmup_steps
     return int(written * total_steps) if isinstance(written, float) else written
+
+
+def follow(schedule: LRScheduler) -> None:
+    """Set the learning rates to where the schedule stands, which its optimizer may remember otherwise: a resumed run may be longer than it was."""
+    for group, start, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas):
+        group["lr"] = start * factor(schedule.last_epoch)
+    schedule._last_lr = [group["lr"] for group in schedule.optimizer.param_groups]
