@@ -57,6 +57,10 @@ class Records:
         rule = self.datasets[self.dataset[record]].bucket_rule()
         return rule.geometry(int(self.width[record]), int(self.height[record]))
 
+    def bucket_counts(self) -> list[tuple[Bucket, int]]:
+        """How many pictures each bucket has."""
+        return list(zip(self.buckets, np.bincount(self.bucket, minlength=len(self.buckets)).tolist()))
+
     def fingerprint(self) -> str:
         """A hash of what the plan of a run depends on, not of where the pictures lie or what is said of them."""
         digest = hashlib.sha256()
@@ -105,6 +109,8 @@ def scan(datasets: list[Dataset], options: DataOptions) -> Records:
                 scan_folder(folder, (index, number), found)
             number += 1
     report_bad(found, options.strict_images)
+    if not found.rows:
+        found.faults.add("There are no pictures to train on.")
     found.faults.raise_if_any()
     records = make_records(found, datasets, options)
     report_captions(found)
