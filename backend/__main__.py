@@ -9,14 +9,16 @@ from backend.config.commands import COMMANDS
 from backend.config.command_line import Request, read_command_line
 from backend.faults import Faults
 
-RAN, FAILED, MENDABLE = 0, 1, 2
+RAN, FAILED, MENDABLE, INTERRUPTED = 0, 1, 2, 130
 
 log = logging.getLogger("darkroom")
 
 
 def main(argv: list[str]) -> int:
     """Do what the words of the command line ask for; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # Other libraries have their say only where something failed.
+    logging.basicConfig(level=logging.CRITICAL, format="%(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
     try:
         request = read_command_line(argv)
         for note in request.notes:
@@ -53,7 +55,7 @@ def train(request: Request) -> int:
     """Check everything that can be checked without loading a model, then train."""
     from backend.config.door import check_everything
 
-    prepared = check_everything(request.config)
+    prepared = check_everything(request.config, request.faults)
     from backend.runs.beginning import Place
     from backend.train import run
 
@@ -76,6 +78,9 @@ def tell(faults: Faults) -> None:
 if __name__ == "__main__":
     try:
         code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("Ended before anything was begun.", file=sys.stderr)
+        code = INTERRUPTED
     except BrokenPipeError:
         # Whoever read the help has seen enough; nothing more may be written, not even at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -50,6 +50,8 @@ class Saver:
     def stop(self, step: int, epoch: int) -> Path:
         """A state of this step, for a run that was asked to stop; returns its path."""
         path = self.output_dir / state_name(self.options, step=step)
+        if path.exists() and path.name not in self.written and not self.options.overwrite:
+            path = self.rolling_dir / path.name  # that name is another run's
         self.save_state(path, step, epoch)
         self.remove_rolling_states()
         return path

@@ -7,7 +7,7 @@ from typing import Any, get_origin
 from pydantic.fields import FieldInfo
 
 from backend.config.commands import COMMANDS, alias_names, fields_of
-from backend.config.config import Config, Layer, merge_config
+from backend.config.config import Config, Layer, merge_readable
 from backend.config.help import command_help, overview
 from backend.config.known import DOOR_FLAGS, sd_scripts_names
 from backend.config.option import facts_of, plain_types
@@ -27,6 +27,7 @@ class Request:
     output_config: Path | None = None  # write the config there instead of running it
     help: str = ""  # print this instead of running
     notes: list[str] = field(default_factory=list)  # what became of a foreign preset's settings
+    faults: list[str] = field(default_factory=list)  # what is wrong with the words; then config has defaults in their place
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Line:
 
 
 def read_command_line(argv: list[str]) -> Request:
-    """What these words (without the program's name) ask for. Raises Faults, all at once."""
+    """What these words (without the program's name) ask for. Raises Faults, all at once; those of a training command are in the request."""
     if not argv or argv[0] in (*HELP, "help"):
         return Request(help=overview())
     command, words = argv[0], argv[1:]
@@ -50,13 +51,12 @@ def read_command_line(argv: list[str]) -> Request:
     faults = FaultList()
     line = take_apart(command, words, faults)
     layers, notes = lower_layers(command, line.door, faults)
-    try:
-        config = merge_config(command, [*layers, Layer(line.values)])
-    except Faults as more:
-        faults.extend(more.messages)
+    config = merge_readable(command, [*layers, Layer(line.values)], faults)
     output = output_path(line.door, faults)
-    faults.raise_if_any()
-    return Request(command, config, output, notes=notes)
+    # A training command looks at the files as well before it tells anything.
+    if COMMANDS[command].is_tool or output:
+        faults.raise_if_any()
+    return Request(command, config, output, notes=notes, faults=faults.messages)
 
 
 def lower_layers(command: str, door: dict[str, Any], faults: FaultList) -> tuple[list[Layer], list[str]]:

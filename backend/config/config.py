@@ -60,13 +60,19 @@ def make_config(command: str, values: dict[str, Any], origin: str = "") -> Confi
 def merge_config(command: str, layers: list[Layer]) -> Config:
     """A command's config from its defaults and layers of values, later ones over earlier ones. Raises Faults, all at once."""
     faults = FaultList()
+    config = merge_readable(command, layers, faults)
+    faults.raise_if_any()
+    return config
+
+
+def merge_readable(command: str, layers: list[Layer], faults: FaultList) -> Config:
+    """The same, where what cannot be read is told to `faults` and left at its default: so that more can be checked before anything is told."""
     raw = {}
     for layer in layers:
         raw.update({name: (layer, value) for name, value in own_names(command, layer, faults).items()})
     read = {}
     for name, (layer, value) in raw.items():
         read.update(read_layer(command, Layer({name: value}, layer.origin), faults))
-    faults.raise_if_any()
     defaults = {name: default_of(info, command) for name, (_, info) in fields_of(command).items() if facts_of(info).flag}
     return assemble(command, {**defaults, **read}, frozenset(read))
 

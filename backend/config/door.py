@@ -1,7 +1,7 @@
 """Everything that can be checked before a model is loaded: rules between options, and the files that they name. Torch-free."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from backend.checkpoints.manifest import check_resume
 from backend.config.config import Config
@@ -26,10 +26,12 @@ class Prepared:
     warnings: list[str] = field(default_factory=list)
 
 
-def check_everything(config: Config) -> Prepared:
-    """The config with its pictures and prompts. Raises Faults: those of all checks together."""
+def check_everything(config: Config, known: Sequence[str] = ()) -> Prepared:
+    """The config with its pictures and prompts. Raises Faults: those of all checks together, after those that are known already."""
     faults = FaultList()
-    for check, argument in checks(config):
+    faults.extend(known)
+    # Rules between options would misjudge the defaults that stand where something could not be read.
+    for check, argument in file_checks(config) if known else [*rule_checks(config), *file_checks(config)]:
         faults.extend(attempt(faults, check, argument) or [])
     datasets = attempt(faults, read_datasets, config.data)
     records = attempt(faults, scan, datasets, config.data) if datasets else None
@@ -39,15 +41,14 @@ def check_everything(config: Config) -> Prepared:
     return Prepared(config, datasets, records, prompts, rule_warnings(config))
 
 
-def checks(config: Config) -> list[tuple[Callable, Any]]:
-    """The checks that only tell faults, each with what it looks at."""
-    return [
-        (rule_faults, config),
-        (check_model_files, config),
-        (check_optimizer, config.optimizer),
-        (check_network_args, config.network),
-        (check_resume, config),
-    ]
+def rule_checks(config: Config) -> list[tuple[Callable, Any]]:
+    """The checks of options against each other, each with what it looks at."""
+    return [(rule_faults, config), (check_optimizer, config.optimizer), (check_resume, config)]
+
+
+def file_checks(config: Config) -> list[tuple[Callable, Any]]:
+    """The checks of files that options name."""
+    return [(check_model_files, config), (check_network_args, config.network)]
 
 
 def attempt(faults: FaultList, read: Callable, *arguments: Any) -> Any:

@@ -1,9 +1,11 @@
 """Rules between options. What a single option may be stands at its declaration; what files hold is looked at by the door."""
 
 import os
+import re
 from pathlib import Path
 from typing import Callable, Iterable
 
+from backend.checkpoints.options import SavingOptions
 from backend.config.commands import fields_of
 from backend.config.config import Config
 from backend.config.option import default_of, facts_of
@@ -89,13 +91,32 @@ def name_is_a_name(config: Config) -> Iterable[str]:
 
 
 def nothing_is_overwritten(config: Config) -> Iterable[str]:
-    """The trained file of another run is not lost."""
+    """The trained files and states of another run are not lost."""
     options, folder = config.saving, config.saving.output_dir or config.run.run_dir
-    if options.overwrite or options.resume or not folder:
+    if options.overwrite or options.resume or not folder or not os.path.isdir(folder):
         return
-    file = Path(folder).expanduser() / f"{options.output_name}.{options.save_model_as}"
-    if file.exists():
-        yield f"{file} exists already; give another output_name or output_dir, or overwrite to replace it."
+    taken = sorted(name for name in os.listdir(Path(folder).expanduser()) if would_be_written(name, options))
+    if taken:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        stand = "exist" if more else "exists"
+        yield f"{Path(folder) / taken[0]}{more} {stand} already; give another output_name or output_dir, or overwrite to replace what is there."
+
+
+def would_be_written(name: str, options: SavingOptions) -> bool:
+    """Whether a run may write a file or state of this name."""
+    numbers = [(r"", 1)]
+    if options.save_every_n_epochs:
+        numbers.append((r"-(\d{6,})", options.save_every_n_epochs))
+    if options.save_every_n_steps:
+        numbers.append((r"-step(\d{8,})", options.save_every_n_steps))
+    endings = [re.escape(f".{options.save_model_as}")]
+    if options.save_state or options.save_state_on_train_end:
+        endings.append("-state")
+    for number, every in numbers:
+        match = re.fullmatch(f"{re.escape(options.output_name)}{number}(?:{'|'.join(endings)})", name)
+        if match and (not number or int(match[1]) % every == 0):
+            return True
+    return False
 
 
 def samples_have_a_time(config: Config) -> Iterable[str]:
