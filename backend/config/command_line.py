@@ -162,7 +162,7 @@ def place(command: str, line: Line, name: str, values: list[str], faults: FaultL
 
 def place_door(line: Line, name: str, values: list[str], faults: FaultList) -> None:
     """One of the flags that say where options come from and go to."""
-    if not values and name != "output_config":
+    if not any(values) and name != "output_config":
         faults.add(f"{name} needs a value: --{name} {'lora/demo' if name == 'preset' else 'my.toml'}.")
     line.door[name] = values[0] if values else None
 

@@ -68,6 +68,11 @@ def test_words_without_a_flag_and_flags_without_a_value_are_told_together():
     assert '"stray" belongs to no option' in told and "seed needs a value: --seed 7." in told and "config_file needs a value" in told
 
 
+@pytest.mark.parametrize("name", ["config_file", "preset"])
+def test_an_empty_source_is_told_and_not_passed_over(name):
+    assert f"{name} needs a value" in fault(f"--{name}=")
+
+
 def test_an_unknown_command_gets_the_nearest():
     with pytest.raises(Faults, match="train_netwrk is not a command. Did you mean train_network"):
         read_command_line(["train_netwrk"])

@@ -4,8 +4,12 @@ import random
 import tomllib
 
 import pytest
+import toml
 
+from backend.config.command_line import read_command_line
+from backend.config.commands import COMMANDS, Command, alias_names, fields_of
 from backend.config.config import make_config
+from backend.config.option import Options, option
 from backend.config.toml_file import quoted, read_values, write_config
 from backend.faults import Faults
 
@@ -89,3 +93,51 @@ def test_what_cannot_be_written_leaves_no_file(tmp_path):
     with pytest.raises(Faults, match="was not written"):
         write_config(tmp_path / "all", config)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_that_the_usual_gui_writes_is_read_but_for_xformers(tmp_path):
+    values = {
+        "bucket_no_upscale": True, "bucket_reso_steps": 64, "cache_latents": True, "caption_extension": ".txt", "clip_skip": 1, "dynamo_backend": "no",
+        "enable_bucket": True, "epoch": 1, "huber_c": 0.1, "huber_scale": 1, "huber_schedule": "snr", "learning_rate": 0.0001, "loss_type": "l2",
+        "lr_scheduler": "cosine", "lr_scheduler_args": [], "lr_scheduler_power": 1, "lr_warmup_steps": 0.1, "max_grad_norm": 1, "max_timestep": 1000,
+        "max_token_length": 75, "mixed_precision": "bf16", "multires_noise_discount": 0.3, "network_alpha": 1, "network_module": "networks.lora",
+        "noise_offset_type": "Original", "optimizer_type": "AdamW8bit", "persistent_data_loader_workers": 1, "resolution": "512,768",
+        "sample_sampler": "euler_a", "text_encoder_lr": 5e-05, "wandb_run_name": "last", "xformers": True}
+    path = written(tmp_path, toml.dumps(values))
+    with pytest.raises(Faults) as raised:
+        make_config(TRAIN, read_values(path))
+    assert len(raised.value.messages) == 1 and raised.value.messages[0].startswith("xformers")
+    config = make_config(TRAIN, {**read_values(path), "xformers": False})
+    assert (config.data.resolution, config.network.text_encoder_lr, config.optimizer.lr_warmup_steps) == ([512, 768], [5e-05], 0.1)
+
+
+class ProbeOptions(Options):
+    """A group with what the other groups have no use for yet."""
+
+    word: str = option("", "A word.", positional=True, example=("a", "words"))
+    api_key: str = option("", "A key.", secret=True, example=("k", "words"))
+    rate: float | None = option(None, "A rate.", default_for={"probe": 3.0}, example=(1.0, "result"))
+
+
+@pytest.fixture
+def probe(monkeypatch):
+    """A command of that group."""
+    monkeypatch.setitem(COMMANDS, "probe", Command("probe", "Try things.", (ProbeOptions,)))
+    yield "probe"
+    for table in (fields_of, alias_names):
+        table.cache_clear()
+
+
+def test_a_secret_is_never_written(tmp_path, probe):
+    write_config(tmp_path / "all", make_config(probe, {"api_key": "hush-hush", "word": "w"}))
+    assert tomllib.loads((tmp_path / "all.toml").read_text()) == {"probe": {"word": "w", "rate": 3.0}}
+
+
+def test_none_where_the_default_is_something_else_is_written_and_read_back(tmp_path, probe):
+    assert make_config(probe, {}).probe.rate == 3.0
+    write_config(tmp_path / "all", make_config(probe, {"rate": None}))
+    assert make_config(probe, read_values(tmp_path / "all")).probe.rate is None
+
+
+def test_a_word_without_a_flag_is_the_positional(probe):
+    assert read_command_line([probe, "--rate", "2", "hello"]).config.probe.word == "hello"
