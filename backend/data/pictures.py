@@ -151,4 +151,7 @@ def reason(error: Exception) -> str:
         return "it has too many pixels; make it smaller"
     if isinstance(error, FileNotFoundError):
         return "it is no longer there"
-    return "it is cut short" if "truncated" in str(error).lower() else str(getattr(error, "strerror", None) or error)
+    words = str(getattr(error, "strerror", None) or error)
+    if "truncated" in words.lower():
+        return "it is cut short"
+    return "it is cut short or damaged" if "decoder" in words else words

@@ -17,7 +17,6 @@ from backend.faults import FaultList
 log = logging.getLogger("darkroom")
 
 CAPTION_ENDINGS = (".txt", ".caption")  # what captioners and taggers write
-SHOWN = 10  # so many bad files are named in a warning; Records.left_out has all
 
 
 @dataclass(frozen=True)
@@ -189,10 +188,9 @@ def report_bad(found: Scan, strict: bool) -> None:
     if strict:
         found.faults.extend(f"{path} cannot be used: {why}. Mend or remove it, or turn strict_images off." for path, why in found.left_out)
     elif found.left_out:
-        some = "".join(f"\n  {path}: {why}" for path, why in found.left_out[:SHOWN])
-        more = f"\n  and {len(found.left_out) - SHOWN} more" if len(found.left_out) > SHOWN else ""
-        log.warning("%d of %d pictures are left out, because they cannot be read:%s%s", len(found.left_out),
-                    len(found.left_out) + len(found.rows), some, more)
+        lines = "".join(f"\n  {path}: {why}" for path, why in found.left_out)
+        log.warning("%d of %d pictures are left out, because they cannot be read:%s", len(found.left_out),
+                    len(found.left_out) + len(found.rows), lines)
 
 
 def report_captions(found: Scan) -> None:

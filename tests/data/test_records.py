@@ -186,17 +186,17 @@ def test_a_folder_whose_pictures_are_all_bad_is_a_fault(tmp_path):
 
 
 def test_buckets_and_weights_stand_in_the_columns(tmp_path):
-    picture(tmp_path / "train" / "wide.png", 200, 100)
+    picture(tmp_path / "train" / "wide.png", 180, 100)
     picture(tmp_path / "train" / "square.png", 90, 90)
     picture(tmp_path / "reg" / "tall.png", 60, 160)
     records = scanned(Subset(tmp_path / "train", num_repeats=3), Subset(tmp_path / "reg", is_reg=True), resolution=(96, 96),
                       options=DataOptions(prior_loss_weight=0.25))
-    # Area 9216 in steps of 8: 200:100 is nearest to 128x72 (16:9; 2:1 would be 136x64 = 2.125, beyond 128), square to 96x96.
+    # Area 9216 in steps of 8: 180:100 is nearer to 128x72 (1.78) than to 128x64 (2) or 120x72 (1.67).
     sizes = [(records.buckets[bucket].width, records.buckets[bucket].height) for bucket in records.bucket]
     assert sizes == [(96, 96), (128, 72), (64, 128)]
     assert records.loss_weight.tolist() == [1.0, 1.0, 0.25]
     assert records.num_repeats.tolist() == [3, 3, 1] and records.is_reg.tolist() == [False, False, True]
-    assert records.geometry(1).resized == (144, 72)
+    assert records.geometry(1).resized == (130, 72)  # 129.6
     assert sorted(count for _, count in records.bucket_counts()) == [1, 1, 1]
 
 
