@@ -20,7 +20,7 @@ def load_pixels(records: Records, record: int, flipped: bool) -> Tensor:
     try:
         picture = open_rgb(path)
     except BadPicture as bad:
-        raise Faults(f"{path} cannot be read any more: {bad}. It could be read when training began; put it back, or start anew.") from None
+        raise Faults(f"{path} cannot be read any more: {bad}. It seemed whole when training began; put it back, or start anew.") from None
     expected = (int(records.width[record]), int(records.height[record]))
     if picture.size != expected:
         raise Faults(f"{path} is now {picture.size[0]}x{picture.size[1]} pixels, but was {expected[0]}x{expected[1]} when training began. Start anew.")

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
@@ -46,7 +47,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Broken:
-    """What a worker sends instead of a batch, when it meets something that the user can mend."""
+    """What comes instead of a batch, when a worker meets something that the user can mend."""
 
     messages: tuple[str, ...]
 
@@ -114,14 +115,12 @@ class Loader:
         # A generator of its own, because the loader would draw from the global one.
         loader = DataLoader(self.reader, sampler=feed, batch_size=None, num_workers=self.workers, generator=torch.Generator(),
                             worker_init_fn=ignore_interrupts if self.workers else None, multiprocessing_context=START if self.workers else None)
-        batches = iter(loader)
+        batches = begin(loader)
         try:
-            for first in batches:
+            while (first := fetch(batches)) is not None:
                 step = feed.waiting.popleft()
-                others = (next(batches) for _ in step.micro_batches[1:])
+                others = (fetch(batches) for _ in step.micro_batches[1:])
                 yield step, [self.complete(batch) for batch in chain([first], others)]
-        except RuntimeError as error:
-            raise worker_fault(error) from None
         finally:
             del batches, loader  # this ends the workers
 
@@ -148,6 +147,35 @@ class Feed:
                 yield Description(step.epoch, parts[self.process])
 
 
+def begin(loader: DataLoader) -> Iterator:
+    """The loader's iterator, its workers started."""
+    watches = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if watches else None
+    batches = iter(loader)
+    # PyTorch's handler would raise amid whatever the main process does when a worker dies; it is noticed all the same when a batch is awaited.
+    if watches:
+        signal.signal(signal.SIGCHLD, before)
+    return batches
+
+
+def fetch(batches: Iterator) -> Batch | Broken | None:
+    """The next batch, or None after the last."""
+    try:
+        return next(batches, None)
+    except (RuntimeError, OSError, EOFError) as error:
+        if not tells_of_death(error):
+            raise
+    # A value, because an error that is kept somewhere would keep the other workers alive.
+    return Broken(("A process that prepares pictures was ended from outside, most often for lack of memory."
+                   " Lower max_data_loader_n_workers (0 needs least).",))
+
+
+def tells_of_death(error: Exception) -> bool:
+    """Whether an error means that a worker is gone. What a worker itself raised begins with "Caught"."""
+    torn = isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) and not str(error).startswith("Caught")
+    return torn or str(error).startswith("DataLoader worker (pid")
+
+
 def ignore_interrupts(worker: int) -> None:
     """Ctrl-C reaches all processes of a terminal; the main one alone decides what it means."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -156,10 +184,3 @@ def ignore_interrupts(worker: int) -> None:
 def processor_threads() -> int:
     """Processor threads that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def worker_fault(error: RuntimeError) -> Exception:
-    """What to say when a worker was killed from outside; any other error is passed on."""
-    if "exited unexpectedly" not in str(error):
-        return error
-    return Faults("A process that prepares pictures was ended from outside, most often for lack of memory. Lower max_data_loader_n_workers (0 needs least).")

@@ -39,7 +39,8 @@ def measure(path: str | Path) -> tuple[int, int]:
     """Width and height as seen, the EXIF orientation applied. Raises BadPicture where the file is empty, cut short or no picture.
 
     Headers are decoded, not pixels. A PNG's checksums are all tried (the whole file is read); a JPEG that does not end in its end mark is
-    decoded to know; a WebP must be as long as it says; a BMP is decoded, which costs next to nothing. About 1,000 to 5,000 files a second.
+    decoded to know; a WebP must be as long as it says; a BMP is decoded, which costs next to nothing. About 5,000 PNG or WebP files and 15,000
+    JPEG files a second, where the disk keeps up. A JPEG or WebP that is whole but damaged inside is found only when it is used.
     """
     try:
         if os.path.getsize(path) == 0:
