@@ -43,8 +43,7 @@ def measure(path: str | Path) -> tuple[int, int]:
     JPEG files a second, where the disk keeps up. A JPEG or WebP that is whole but damaged inside is found only when it is used.
     """
     try:
-        if os.path.getsize(path) == 0:
-            raise BadPicture("the file is empty")
+        check_not_empty(path)
         with quiet(), Image.open(path) as image:
             if image.format not in FORMATS:
                 raise BadPicture(f"it is a {image.format} file under another name")
@@ -53,6 +52,12 @@ def measure(path: str | Path) -> tuple[int, int]:
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise BadPicture(reason(error)) from None
     return (height, width) if turned else (width, height)
+
+
+def check_not_empty(path: str | Path) -> None:
+    """Raises BadPicture where a file has no bytes, and OSError where there is no file."""
+    if os.path.getsize(path) == 0:
+        raise BadPicture("the file is empty")
 
 
 def check_png(path: str | Path, image: Image.Image) -> bool:
@@ -120,6 +125,7 @@ def open_rgb(path: str | Path) -> Image.Image:
     picture is taken; 16-bit grey becomes 8-bit.
     """
     try:
+        check_not_empty(path)
         with Image.open(path) as image:
             image.load()
             return as_rgb(ImageOps.exif_transpose(image))
