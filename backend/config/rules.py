@@ -69,7 +69,7 @@ def folders_can_be_made(config: Config) -> Iterable[str]:
     """Output folders exist, or can be made."""
     for name, value in config.values().items():
         if facts_of(fields_of(config.command)[name][1]).path == "output folder" and value:
-            yield from folder_fault(name, Path(value).expanduser())
+            yield from folder_fault(name, Path(value))
 
 
 def folder_fault(name: str, folder: Path) -> Iterable[str]:
@@ -95,7 +95,7 @@ def nothing_is_overwritten(config: Config) -> Iterable[str]:
     options, folder = config.saving, config.saving.output_dir or config.run.run_dir
     if options.overwrite or options.resume or not folder or not os.path.isdir(folder):
         return
-    taken = sorted(name for name in os.listdir(Path(folder).expanduser()) if would_be_written(name, options))
+    taken = sorted(name for name in os.listdir(folder) if would_be_written(name, options))
     if taken:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         stand = "exist" if more else "exists"

@@ -1,6 +1,7 @@
 """From what a person writes (a flag, a line of TOML, a form field) to one option's value."""
 
 import math
+import os
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -27,7 +28,8 @@ def read_value(name: str, field: FieldInfo, raw: Any, command: str = "", subject
         raise ValueError(f"{subject} is {shown(seen)}, but {fault}.") from None
     except UnknownChoice as fault:
         raise ValueError(unknown_choice(name, subject, fault)) from None
-    return value
+    # A shell would have done that, but a file has no shell.
+    return os.path.expanduser(value) if facts.path and isinstance(value, str) else value
 
 
 class UnknownChoice(Exception):

@@ -1,5 +1,7 @@
 """What a person writes becomes a typed value, or a sentence that says what to do."""
 
+import os
+
 import pytest
 
 from backend.config.config import make_config
@@ -29,6 +31,8 @@ def fault(name, written):
     ("flip_aug", 1, True),
     ("sdpa", "off", False),
     ("output_name", 7, "7"),
+    ("train_data_dir", "~/cats", os.path.join(os.path.expanduser("~"), "cats")),
+    ("output_name", "~cat", "~cat"),
     ("optimizer_type", "adamw8BIT", "AdamW8bit"),
     ("text_encoder_lr", 1e-4, [0.0001]),
     ("text_encoder_lr", ["1e-4", 2e-4], [0.0001, 0.0002]),

@@ -91,8 +91,10 @@ def test_a_network_that_would_train_nothing_is_refused():
     assert "Nothing would be trained" in faults_of(unet_lr=0.0, network_train_unet_only=True)
 
 
-def test_more_learning_rates_than_text_encoders_are_refused():
-    assert faults_of(text_encoder_lr=[1e-4, 1e-5]).startswith("text_encoder_lr has 2 values, but the model has 1")
+def test_more_learning_rates_than_text_encoders_are_told_and_the_first_is_used(caplog):
+    _, groups, _ = network(text_encoder_lr=[3e-4, 1e-5])
+    assert [group.learning_rate for group in groups if group.part == "text_encoder"] == [3e-4]
+    assert "text_encoder_lr has 2 values, but the model has 1" in caplog.text
 
 
 def test_first_weights_do_not_depend_on_which_other_layers_there_are():

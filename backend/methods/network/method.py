@@ -1,6 +1,7 @@
 """Training a network: LoRA beside the model's layers, while the model itself stays as it is."""
 
 import json
+import logging
 import math
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from backend.methods.network.lora import Dropouts, LoRA
 from backend.methods.network.options import NetworkOptions
 from backend.models.model import DiffusionModel, NetworkTarget
 from backend.randomness import seed_for
+
+log = logging.getLogger("darkroom")
 
 # Half precision keeps three digits of an alpha, so a file's alpha is the same when it is this near.
 SAME_ALPHA = 0.01
@@ -59,7 +62,8 @@ class NetworkMethod(TrainingMethod):
         rates = {}
         given = self.options.text_encoder_lr
         if len(given) > max(1, len(model.text_encoders)):
-            raise Faults(f"text_encoder_lr has {len(given)} values, but the model has {len(model.text_encoders)} text encoder(s). Remove the rest.")
+            # The usual GUI writes two values whatever the model.
+            log.warning("text_encoder_lr has %d values, but the model has %d text encoder(s): the rest is not used.", len(given), len(model.text_encoders))
         if not self.options.network_train_unet_only:
             # A single value serves every text encoder, as do the last of several.
             rates.update({part: given[min(at, len(given) - 1)] if given else self.learning_rate for at, part in enumerate(model.text_encoders)})
