@@ -1,12 +1,15 @@
 """Files that are whole or not there: written beside their place, flushed, renamed."""
 
 import os
+import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Iterator
 
 UNFINISHED = ".unfinished-"  # no search for states, weights or samples matches a name that begins so
+ASIDE = "+"  # stands behind the writer's number, where a draft has "-", in the name of what stepped aside for a newer one
+LEFT = re.compile(rf"{re.escape(UNFINISHED)}(\d+)([-{ASIDE}])(.+)", re.DOTALL)
 
 
 @contextmanager
@@ -55,11 +58,28 @@ def replace_folder(draft: Path, path: Path) -> None:
     if not path.exists():
         os.replace(draft, path)
         return
-    old = path.with_name(f"{UNFINISHED}{os.getpid()}-old-{path.name}")
+    old = path.with_name(f"{UNFINISHED}{os.getpid()}{ASIDE}{path.name}")
     shutil.rmtree(old, ignore_errors=True)
     os.replace(path, old)
     os.replace(draft, path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def put_back(folder: Path) -> None:
+    """Give folders their names back that stepped aside for newer ones, where the writer was killed before those took their place."""
+    for left in Path(folder).glob(f"{UNFINISHED}*"):
+        found = LEFT.fullmatch(left.name)
+        if found and found[2] == ASIDE and not writer_lives(left) and not (left.parent / found[3]).exists():
+            with suppress(OSError):  # another process may have been quicker, or the folder may be for reading only
+                os.replace(left, left.parent / found[3])
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder; a kill in between leaves it whole, or under a name that nobody looks for."""
+    leaving = path.with_name(f"{UNFINISHED}{os.getpid()}-gone-{path.name}")
+    shutil.rmtree(leaving, ignore_errors=True)
+    os.replace(path, leaving)
+    shutil.rmtree(leaving)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -70,13 +90,18 @@ def write_text(path: Path, text: str) -> None:
 
 def sweep_unfinished(folder: Path) -> None:
     """Remove what a killed writer left in a folder: only names that begin with UNFINISHED and whose writer is gone."""
+    put_back(folder)
+    for left in Path(folder).glob(f"{UNFINISHED}*"):
+        if not writer_lives(left):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def writer_lives(left: Path) -> bool:
+    """Whether the process still runs that gave something a name with UNFINISHED and its own number."""
     import psutil
 
-    for left in Path(folder).glob(f"{UNFINISHED}*"):
-        writer = left.name[len(UNFINISHED):].split("-", 1)[0]
-        if writer.isdigit() and psutil.pid_exists(int(writer)):
-            continue
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    found = LEFT.fullmatch(left.name)
+    return bool(found) and psutil.pid_exists(int(found[1]))
 
 
 def flush_to_disk(path: Path) -> None:

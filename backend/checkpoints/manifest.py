@@ -9,7 +9,7 @@ from typing import Any, Mapping
 from backend.checkpoints.metadata import full_hash
 from backend.config.option import facts_of
 from backend.faults import Faults
-from backend.files import UNFINISHED
+from backend.files import UNFINISHED, put_back
 
 log = logging.getLogger("darkroom")
 
@@ -61,6 +61,8 @@ def check_file(path: Path, name: str, written: Mapping[str, Any]) -> None:
 def find_state(path: Path | str) -> Path:
     """A state to go on from: the folder itself if it is one, or the newest whole one in it (highest step, then latest). Raises Faults."""
     path = Path(path)
+    for folder in (path.parent, path):
+        put_back(folder)
     if not path.is_dir():
         what = "a file, not a state folder" if path.exists() else "not there"
         raise Faults(f"resume: {path} is {what}. Give a folder whose name ends with -state, or the folder that holds them.")

@@ -1,6 +1,5 @@
 """Writes what is due: weights to take home, states to go on from; and removes what is kept no longer."""
 
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Callable
 from backend.checkpoints.keep import outdated, state_name, weights_name
 from backend.checkpoints.options import SavingOptions
 from backend.checkpoints.state import State, save_state
-from backend.files import sweep_unfinished
+from backend.files import remove_folder, sweep_unfinished
 
 
 @dataclass
@@ -22,9 +21,12 @@ class Saver:
     report: Any  # has saving(path, step) and saved(path, step)
     write_weights: Callable[[Path, int, int], None]  # path, step, epoch
     capture: Callable[[int, int], State]  # step, epoch
-    written: list[str]  # names in output_dir that this run, or what it goes on from, wrote; only these are ever removed
+    written: list[str]  # paths that this run, or what it goes on from, wrote; only these are ever removed
 
     def __post_init__(self):
+        # From here on names in output_dir. In another folder the same names may be another run's.
+        self.home = self.output_dir.resolve()
+        self.written = [Path(path).name for path in self.written if Path(path).parent == self.home]
         self.rolled_at = time.monotonic()
         for folder in {self.output_dir, self.rolling_dir}:
             if folder.is_dir():
@@ -53,7 +55,7 @@ class Saver:
         if path.exists() and path.name not in self.written and not self.options.overwrite:
             path = self.rolling_dir / path.name  # that name is another run's
         self.save_state(path, step, epoch)
-        self.remove_rolling_states()
+        self.remove_rolling_states(but=path)
         return path
 
     def roll(self, step: int, epoch: int) -> None:
@@ -63,7 +65,7 @@ class Saver:
             return
         # Each has a name of its own, so that there is a whole one at every instant.
         path = self.rolling_dir / f"rolling-step{step:08d}-state"
-        self.save_state(path, step, epoch)
+        self.write_state(path, step, epoch)
         self.remove_rolling_states(but=path)
         self.rolled_at = time.monotonic()
 
@@ -77,12 +79,16 @@ class Saver:
         return path
 
     def save_state(self, path: Path, step: int, epoch: int) -> None:
-        """Write a state folder."""
+        """Write a state folder that stays until it is outdated."""
         if path.parent == self.output_dir:
             self.note(path.name)
+        self.write_state(path, step, epoch)
+
+    def write_state(self, path: Path, step: int, epoch: int) -> None:
+        """Write a state folder."""
         self.report.saving(path, step)
         state = self.capture(step, epoch)
-        state.extras["written"] = list(self.written)
+        state.extras["written"] = [str(self.home / name) for name in self.written]
         save_state(path, state)
         self.report.saved(path, step)
 
@@ -95,10 +101,11 @@ class Saver:
         """Remove a file or state that this run wrote."""
         self.written.remove(name)
         path = self.output_dir / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def remove_rolling_states(self, but: Path | None = None) -> None:
         """Remove the rolling states, once there is something newer."""
         for path in self.rolling_dir.glob("rolling-step*-state"):
-            if path != but:
-                shutil.rmtree(path)
+            # An output_name may be just so that the run's other states are called like these.
+            if path != but and path.name not in self.written:
+                remove_folder(path)
