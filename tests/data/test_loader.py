@@ -19,6 +19,7 @@ from backend.data.plan import Columns, RunPlan
 from backend.data.records import scan
 from backend.data.subsets import Dataset, Subset
 from backend.faults import Faults
+from backend.randomness import seed_for
 
 NAMES = ("astronaut", "chelsea", "coffee", "rocket")
 WORDS = "a photo, sks cat, on a table, soft light"
@@ -101,6 +102,53 @@ def test_a_batch_holds_what_its_slots_promise(folder):
             assert -1 <= batch.pixels.min() and batch.pixels.max() <= 1 and batch.latents is None
             assert batch.tokens["text_encoder"].shape == (count, 8) and batch.sizes.shape == (count, 6)
             assert batch.counts.dtype == batch.loss_weights.dtype == torch.float32
+
+
+def test_each_epoch_draws_captions_and_flips_anew(folder):
+    steps = loaded(records_of(folder), workers=1, steps=24)
+    drawn = [{(record, seed): (caption, flipped) for step, batches in steps if step.epoch == epoch for batch in batches
+              for record, seed, caption, flipped in zip(batch.records, batch.seeds, batch.captions, batch.flipped)} for epoch in (1, 2, 3)]
+    assert all(len(epoch) == 16 for epoch in drawn)  # eight pictures, each used twice
+    seeds = [{seed for _, seed in epoch} for epoch in drawn]
+    assert not seeds[0] & seeds[1] and not seeds[1] & seeds[2] and not seeds[0] & seeds[2]
+    by_record = [sorted((record, *draw) for (record, _), draw in epoch.items()) for epoch in drawn]
+    assert by_record[0] != by_record[1] != by_record[2] != by_record[0]
+
+
+def test_the_seed_of_a_use_is_that_of_its_place(folder):
+    for step, batches in loaded(records_of(folder), steps=12):
+        for batch, parts in zip(batches, step.micro_batches, strict=True):
+            repeats = parts[0].repeats.tolist()
+            assert batch.seeds == [seed_for(5, "sample", step.epoch, record, repeat) for record, repeat in zip(batch.records, repeats)]
+
+
+def test_captions_are_left_out_and_pictures_mirrored_at_their_rates_through_all_workers(tmp_path):
+    for number in range(20):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"{number}.png")
+    subset = Subset(tmp_path, class_tokens="sks", num_repeats=10, caption_dropout_rate=0.3, flip_aug=True)
+    records = scan([Dataset((64, 64), 4, False, 64, 128, 8, False, (subset,))], DataOptions())
+    found = samples(loaded(records, workers=2, steps=200))  # eight uses a step
+    assert len(found) == 1600
+    for epoch in range(8):  # each of 200 uses: 60 without words and 100 mirrored are wanted, standard deviations 6.5 and 7.1
+        part = found[epoch * 200:(epoch + 1) * 200]
+        assert 35 < sum(sample[3] == "" for sample in part) < 85
+        assert 72 < sum(sample[4] for sample in part) < 128
+    both = sum(sample[3] == "" and sample[4] for sample in found)
+    assert 190 < both < 290  # the two draws know nothing of each other: 240 wanted, standard deviation 14
+
+
+def test_datasets_bring_their_own_sizes_and_weights(tmp_path):
+    for name in ("large", "small", "reg"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (100, 100)).save(tmp_path / name / f"{number}.png")
+    large, small, reg = (Subset(tmp_path / name, class_tokens=name, is_reg=name == "reg") for name in ("large", "small", "reg"))
+    records = scan([Dataset((128, 64), 1, False, 64, 128, 8, False, (large,)), Dataset((64, 64), 4, False, 64, 128, 8, False, (small, reg))],
+                   DataOptions(prior_loss_weight=0.25))
+    epoch = [batch for step, batches in loaded(records, steps=3) if step.epoch == 1 for batch in batches]
+    assert sorted(tuple(batch.pixels.shape) for batch in epoch) == [(1, 3, 64, 128)] * 4 + [(4, 3, 64, 64)] * 2
+    weights = {(caption, float(weight)) for batch in epoch for caption, weight in zip(batch.captions, batch.loss_weights)}
+    assert weights == {("large", 1.0), ("small", 1.0), ("reg", 0.25)}
 
 
 def test_the_global_random_state_is_left_alone(folder):

@@ -1,6 +1,5 @@
 """The laws of the plan."""
 
-import time
 from collections import Counter
 
 import numpy as np
@@ -77,6 +76,22 @@ def test_scarce_regularisation_is_used_alike_often_and_the_rest_takes_turns():
     assert [Counter(reg_records(columns, epoch)) for epoch in (1, 2)] == [{8: 3, 9: 3, 10: 2}, {8: 3, 9: 2, 10: 3}]
 
 
+@pytest.mark.parametrize("training, regularisation", [(3, 7), (4, 6), (5, 12), (9, 4), (10, 7)])
+def test_in_the_long_run_all_regularisation_pictures_are_used_alike_often(training, regularisation):
+    columns = simple(training, regularisation, [1] * regularisation)
+    total = Counter(record for epoch in range(1, regularisation + 1) for record in reg_records(columns, epoch))
+    assert total == {training + number: training for number in range(regularisation)}
+
+
+def test_datasets_balance_their_regularisation_each_for_itself():
+    # Two training pictures and three others; three training pictures, used twice each, and one other.
+    columns = Columns(np.array([0] * 5 + [1] * 4), np.array([0] * 5 + [1] * 4), np.array([2] * 5 + [3] * 4), np.array([1] * 5 + [2, 2, 2, 1]),
+                      np.array([False, False, True, True, True, False, False, False, True]))
+    assert [Counter(reg_records(columns, epoch)) for epoch in (1, 2)] == [{2: 1, 3: 1, 8: 6}, {2: 1, 4: 1, 8: 6}]
+    for parts in (parts for step in plan_epoch(columns, 1, 1, 0, 1) for parts in step.micro_batches):
+        assert len(parts[0].records) == (2 if parts[0].records[0] < 5 else 3) and len(set(columns.dataset[parts[0].records])) == 1
+
+
 def test_repeats_of_regularisation_come_before_further_rounds():
     columns = simple(6, 2, [3, 1])  # 3 + 1 uses, and two more: one for each
     assert Counter(reg_records(columns, 1)) == {6: 4, 7: 2}
@@ -114,6 +129,25 @@ def test_short_tails_are_kept_and_a_step_may_hold_fewer_batches():
     assert [step.last_of_epoch for step in steps] == [False, True] and sum(step.count for step in steps) == 7
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_each_bucket_has_no_more_than_one_short_batch(seed):
+    columns, processes = random_columns(seed, regularised=False), 1 + seed % 2
+    found = [[record for record, _ in counted(parts)] for step in plan_epoch(columns, processes, 2, seed, 1) for parts in step.micro_batches]
+    for bucket in np.unique(columns.bucket):
+        lengths = [len(records) for records in found if columns.bucket[records[0]] == bucket]
+        inside = columns.bucket == bucket
+        full = processes * int(columns.batch_size[inside][0])
+        whole, rest = divmod(int(columns.num_repeats[inside].sum()), full)
+        assert sorted(lengths, reverse=True) == [full] * whole + [rest] * bool(rest)
+
+
+def test_accumulation_only_draws_batches_together():
+    columns = random_columns(4)
+    single, triple = (plan_epoch(columns, 2, accumulation, 4, 2) for accumulation in (1, 3))
+    assert [batch for step in triple for batch in flat(step)[5]] == [flat(step)[5][0] for step in single]
+    assert {len(step.micro_batches) for step in triple[:-1]} <= {3}
+
+
 def test_five_samples_for_four_processes_are_shared_out_as_two_each():
     parts, = plan_epoch(simple(5, 0, []), 4, 1, 0, 1)[0].micro_batches
     assert [part.counts.tolist() for part in parts] == [[1, 1], [1, 1], [1, 0], [0, 0]]
@@ -147,6 +181,14 @@ def test_seeds_and_epochs_change_the_order():
     assert orders[0] == orders[3] and orders[0] != orders[1] and orders[0] != orders[2]
 
 
+def test_every_place_in_an_epoch_is_as_likely_for_every_picture():
+    columns, counts = simple(6, 0, []), np.zeros((6, 6), dtype=int)
+    for epoch in range(1, 1201):
+        order = [record for step in plan_epoch(columns, 1, 1, 7, epoch) for batch in flat(step)[5] for record, _ in batch]
+        counts[order, range(6)] += 1
+    assert counts.min() > 140 and counts.max() < 260  # 200 wanted, standard deviation 13
+
+
 def test_the_buckets_of_an_epoch_are_mixed():
     columns = Columns(np.zeros(80, int), np.repeat([0, 1], 40), np.full(80, 2), np.ones(80, int), np.zeros(80, bool))
     first_half = plan_epoch(columns, 1, 1, 0, 1)[:20]
@@ -160,12 +202,10 @@ def test_the_figures_of_a_plan_are_told():
                     "batches_per_epoch": 4, "steps_per_epoch": 2, "epochs": 3, "total_steps": 5}
 
 
-def test_a_million_records_are_planned_in_seconds():
+def test_a_million_records_are_planned_in_the_middle_of_a_run():
     draw = np.random.default_rng(0)
     count = 1_000_000
     columns = Columns(np.zeros(count, int), draw.integers(0, 17, count), np.full(count, 4), np.ones(count, int), np.zeros(count, bool))
-    begun = time.monotonic()
     plan = RunPlan(columns, 2, 1, 0, max_train_steps=10 * count)
     first = next(plan.steps(3 * plan.plans.length(1) + 5))
     assert first.epoch == 4 and first.index == 6
-    assert time.monotonic() - begun < 20
