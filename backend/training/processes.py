@@ -1,14 +1,18 @@
 """This process among its fellows: device, number formats, and what they add up together."""
 
+import os
+from datetime import timedelta
+
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor
 
 from backend.randomness import seed_for
 from backend.training.options import TrainingOptions
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16}
+PATIENCE = timedelta(days=1)  # the others wait while the first one draws samples; a process that dies is noticed by the launcher
 
 
 class Processes:
@@ -19,7 +23,12 @@ class Processes:
     """
 
     def __init__(self, options: TrainingOptions):
-        self.accelerator = Accelerator(mixed_precision=options.mixed_precision)
+        if options.deterministic:
+            # Before the GPU is first used, or the cuBLAS of older builds of torch refuses to multiply. Elsewhere it changes nothing.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # Apple's GPU, which accelerate would take by itself, is not built for.
+        self.accelerator = Accelerator(
+            mixed_precision=options.mixed_precision, cpu=torch.backends.mps.is_available(), kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
         self.device = self.accelerator.device
         self.index = self.accelerator.process_index
         self.count = self.accelerator.num_processes
