@@ -5,7 +5,7 @@ from typing import Literal, Sequence
 import torch
 from torch import Tensor
 
-from backend.noise.draws import normal
+from backend.noise.draws import normal, sent_to
 from backend.noise.options import NoiseOptions
 from backend.noise.process import NoiseProcess
 from backend.noise.shapes import offset_noise
@@ -33,7 +33,7 @@ class DDPM(NoiseProcess):
         noise = normal(x.shape[1:], seeds, "noise")
         if self.options.noise_offset:
             noise = offset_noise(noise, seeds, self.options.noise_offset)
-        return noise.to(x)
+        return sent_to(x, noise)
 
     def mix(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Latents at noise level t (Ho et al. 2020, eq. 4). t: [B] int in 0..999."""

@@ -21,4 +21,9 @@ def generator(seed: int) -> torch.Generator:
 def draw_latents(distribution: Any, seeds: Sequence[int]) -> Tensor:
     """Raw latents [B, C, h, w] drawn from what the VAE says (a LatentDistribution), each sample's by its own seed."""
     mean = distribution.mean
-    return distribution.sample(normal(mean.shape[1:], seeds, "latents").to(mean))
+    return distribution.sample(sent_to(mean, normal(mean.shape[1:], seeds, "latents")))
+
+
+def sent_to(place: Tensor, drawn: Tensor) -> Tensor:
+    """What was drawn on the CPU, on the device and in the number format of `place`. The CPU does not wait until the GPU has it."""
+    return drawn.to(place.device, place.dtype, non_blocking=True)
