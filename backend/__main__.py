@@ -54,13 +54,19 @@ def write(request: Request) -> int:
 def train(request: Request) -> int:
     """Check everything that can be checked without loading a model, then train."""
     from backend.config.door import check_everything
-
-    prepared = check_everything(request.config, request.faults)
     from backend.runs.beginning import Place
+
+    # Launchers tell each process its place in the environment; one of them is enough to speak.
+    place = Place(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    if not place.first:
+        log.setLevel(logging.ERROR)
+    prepared = check_everything(request.config, request.faults)
+    if request.config.training.deterministic:
+        # CUDA's matrix library reads this once, when it is loaded.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from backend.train import run
 
-    # Launchers tell each process its place in the environment.
-    return run(prepared, Place(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))))
+    return run(prepared, place)
 
 
 def run_tool(request: Request) -> int:

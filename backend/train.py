@@ -99,7 +99,7 @@ def train(beginning: Beginning, report: Report) -> int:
         announce(beginning, report, plan, processes, done)
 
     # Cache: what the pictures look like to the denoiser.
-    cache = cache_latents(model, records, config.data.vae_batch_size, processes) if config.data.cache_latents else None
+    cache = cache_latents(model, beginning, processes, report) if config.data.cache_latents else None
     loader = Loader(records, config.data, model.tokenize, seed, processes.index, cache)
     if first:
         facts = RunFacts(beginning, model.facts, plan, optimizer_label(config.optimizer, optimizer))
@@ -196,10 +196,10 @@ def announce(beginning: Beginning, report: Report, plan: RunPlan, processes: Pro
              plan.total_steps, plan.epochs, device_name(processes.device), beginning.folder.path)
 
 
-def cache_latents(model: DiffusionModel, records, batch_size: int, processes: Processes) -> LatentCache:
+def cache_latents(model: DiffusionModel, beginning: Beginning, processes: Processes, report: Report) -> LatentCache:
     """Encode every picture once; the VAE then leaves the device."""
-    log.info("Encoding %d pictures.", len(records))
-    cache = LatentCache.build(records, model.encode_images, batch_size, processes.device)
+    log.info("Encoding %d pictures.", len(beginning.records))
+    cache = LatentCache.build(beginning.records, model.encode_images, beginning.config.data.vae_batch_size, processes.device, report.counter("Encoded"))
     model.move(torch.device("cpu"), ["vae"])
     return cache
 

@@ -1,5 +1,6 @@
 """A run as its user meets it: its folder, its requests, its troubles, and that it learns."""
 
+import json
 import os
 import shutil
 import time
@@ -183,3 +184,41 @@ def test_an_over_fit_set_is_learned(bench):
     assert train(options | plain, folder / "learns.log") == 0, (folder / "learns.log").read_text()
     losses = [event["loss"] for event in events(run) if event["kind"] == "step"]
     assert np.mean(losses[-40:]) < 0.9 * np.mean(losses[:20])
+
+
+def test_several_data_sets_train_in_one_run(bench):
+    """Each with its own resolution, batch size and words; every picture is used as often as its subset says."""
+    folder, options = bench
+    described = folder / "several.toml"
+    described.write_text(f"""
+[general]
+enable_bucket = true
+min_bucket_reso = 64
+bucket_reso_steps = 32
+
+[[datasets]]
+resolution = 96
+batch_size = 3
+  [[datasets.subsets]]
+  image_dir = '{folder}/train/2_sks cat'
+  class_tokens = 'sks cat'
+  num_repeats = 2
+  flip_aug = true
+
+[[datasets]]
+resolution = [128, 64]
+batch_size = 1
+enable_bucket = false
+  [[datasets.subsets]]
+  image_dir = '{folder}/train/2_sks cat'
+  caption_extension = '.none'
+  class_tokens = 'wide cat'
+""")
+    run = folder / "several"
+    changes = {"train_data_dir": None, "reg_data_dir": None, "dataset_config": str(described), "max_train_epochs": 1, "run_dir": str(run), "gradient_accumulation_steps": 1}
+    assert train(options | changes, folder / "several.log") == 0, (folder / "several.log").read_text()
+    planned = next(event for event in events(run) if event["kind"] == "planned")
+    assert planned["train_samples_per_epoch"] == 6 * 2 + 6
+    assert {(bucket["dataset"], bucket["width"], bucket["height"]) for bucket in planned["buckets"] if bucket["dataset"] == 1} == {(1, 128, 64)}
+    facts = json.loads(file_facts(run / "cat.safetensors")["ss_datasets"])
+    assert [dataset["batch_size_per_device"] for dataset in facts] == [3, 1]

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from backend.config.commands import COMMANDS, alias_names, fields_of
 from backend.config.config import Config, Layer, merge_readable
 from backend.config.help import command_help, overview
-from backend.config.known import DOOR_FLAGS, sd_scripts_names
+from backend.config.known import DOOR_FLAGS, UNBUILT_COMMANDS, sd_scripts_names
 from backend.config.option import facts_of, plain_types
 from backend.config.presets import load_preset
 from backend.config.toml_file import config_path, read_values
@@ -44,6 +44,8 @@ def read_command_line(argv: list[str]) -> Request:
     if not argv or argv[0] in (*HELP, "help"):
         return Request(help=overview())
     command, words = argv[0], argv[1:]
+    if command.removesuffix(".py") in UNBUILT_COMMANDS:
+        raise Faults(f"{command} is known to sd-scripts, but not built here yet. Commands: {', '.join(COMMANDS)}.")
     if command not in COMMANDS:
         raise Faults(f"{command} is not a command.{did_you_mean(command, COMMANDS)} Commands: {', '.join(COMMANDS)}.")
     if any(word in HELP for word in words):

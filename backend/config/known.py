@@ -73,6 +73,10 @@ ONLY_WITH = {
 # Keys that the usual GUI writes into its files, and no trainer reads.
 GUI_ONLY = frozenset(("epoch", "noise_offset_type"))
 
+# Commands of sd-scripts.
+UNBUILT_COMMANDS = frozenset((
+    "train_db", "fine_tune", "train_textual_inversion", "train_textual_inversion_XTI", "sdxl_train", "sdxl_train_network", "sdxl_train_textual_inversion"))
+
 # Flags that say where options come from and go to, so they are no options themselves.
 DOOR_FLAGS = ("config_file", "output_config", "preset")
 

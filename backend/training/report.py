@@ -8,7 +8,7 @@ from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Callable, TextIO
 
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from backend.faults import Faults
 log = logging.getLogger("darkroom")
 FETCH_STEPS, FETCH_SECONDS = 10, 2.0  # how long losses may wait on the device
 PLAIN_SECONDS = 30.0  # between two lines of progress where there is no terminal
+COUNTER_SECONDS = 5.0  # between two lines of what comes before the steps
 CURVES_SECONDS = 5  # between two writes of the TensorBoard log
 
 
@@ -108,6 +109,19 @@ class Report:
             scalars = {"loss/current": loss, "loss/average": average, **{f"lr/{name}": rate for name, rate in step.learning_rates.items()}}
             for name, value in scalars.items():
                 self.curves.add_scalar(name, value, step.step, walltime=step.time)
+
+    def counter(self, what: str) -> Callable[[int, int], None]:
+        """Shows how far something is that comes before the steps: to be called with (done, all)."""
+        told = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if self.stream and (done == total or now - told >= COUNTER_SECONDS):
+                told = now
+                print(f"{what}: {done} of {total}", file=self.stream, flush=True)
+
+        return show
 
     def saving(self, path: Path, step: int) -> None:
         """Say that a file or a state is being written."""
