@@ -76,12 +76,13 @@ class Records:
 
 @dataclass
 class Scan:
-    """What a scan has found so far."""
+    """What a scan has found so far. A file that takes part in several datasets is looked at, and counted in warnings, once."""
 
     rows: list[tuple] = field(default_factory=list)  # path, caption, source, dataset, subset, size
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    uncaptioned: int = 0
-    beside: dict[tuple[str, str, str], int] = field(default_factory=dict)  # (folder, ending in use, ending that lies there) -> pictures
+    sizes: dict[str, Size] = field(default_factory=dict)  # by path
+    left_out: dict[str, str] = field(default_factory=dict)  # path -> reason
+    uncaptioned: set[str] = field(default_factory=set)  # paths
+    beside: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)  # (folder, ending in use, ending that lies there) -> pictures
     faults: FaultList = field(default_factory=FaultList)
 
 
@@ -140,16 +141,22 @@ def scan_folder(folder: Folder, place: tuple[int, int], found: Scan) -> None:
     before = len(found.rows)
     for name in folder.pictures:
         path = os.path.join(folder.subset.image_dir, name)
-        try:
-            size = measure(path)
-        except BadPicture as bad:
-            found.left_out.append((path, str(bad)))
-            continue
-        caption, source = caption_of(folder, name, found)
-        found.rows.append((path, caption, source, *place, size))
+        size = size_of(path, found)
+        if size:
+            found.rows.append((path, *caption_of(folder, name, found), *place, size))
     if len(found.rows) == before:
         found.faults.add(f"image_dir is {folder.subset.image_dir}, but none of its {len(folder.pictures)} pictures can be read"
-                         f" ({folder.pictures[0]}: {found.left_out[-len(folder.pictures)][1]}).")
+                         f" ({folder.pictures[0]}: {found.left_out[os.path.join(folder.subset.image_dir, folder.pictures[0])]}).")
+
+
+def size_of(path: str, found: Scan) -> Size | None:
+    """A picture's size, or None where it cannot be used."""
+    if path not in found.sizes and path not in found.left_out:
+        try:
+            found.sizes[path] = measure(path)
+        except BadPicture as bad:
+            found.left_out[path] = str(bad)
+    return found.sizes.get(path)
 
 
 def caption_of(folder: Folder, picture: str, found: Scan) -> tuple[str, str]:
@@ -160,10 +167,10 @@ def caption_of(folder: Folder, picture: str, found: Scan) -> tuple[str, str]:
     other = next((ending for ending in CAPTION_ENDINGS if stem + ending in folder.names), None)
     if other:
         key = (str(folder.subset.image_dir), extension, other)
-        found.beside[key] = found.beside.get(key, 0) + 1
+        found.beside.setdefault(key, set()).add(picture)
     if folder.subset.class_tokens:
         return folder.subset.class_tokens, "class_tokens"
-    found.uncaptioned += 1
+    found.uncaptioned.add(os.path.join(folder.subset.image_dir, picture))
     return "", "none"
 
 
@@ -187,20 +194,20 @@ def read_caption(path: str, faults: FaultList) -> str:
 def report_bad(found: Scan, strict: bool) -> None:
     """Tell of the files that are left out: as faults where the user asked for strictness, else as one warning."""
     if strict:
-        found.faults.extend(f"{path} cannot be used: {why}. Mend or remove it, or turn strict_images off." for path, why in found.left_out)
+        found.faults.extend(f"{path} cannot be used: {why}. Mend or remove it, or turn strict_images off." for path, why in found.left_out.items())
     elif found.left_out:
-        lines = "".join(f"\n  {path}: {why}" for path, why in found.left_out)
+        lines = "".join(f"\n  {path}: {why}" for path, why in found.left_out.items())
         log.warning("%d of %d pictures are left out, because they cannot be read:%s", len(found.left_out),
-                    len(found.left_out) + len(found.rows), lines)
+                    len(found.left_out) + len(found.sizes), lines)
 
 
 def report_captions(found: Scan) -> None:
     """One warning on captions that are missing, or that lie there under another ending."""
     remarks = []
     if found.uncaptioned:
-        remarks.append(f"{found.uncaptioned} of {len(found.rows)} pictures have no caption file and no class tokens: they are trained without words.")
-    for (folder, ending, other), count in found.beside.items():
-        remarks.append(f"In {folder}, {count} pictures have no {ending} file, but have a {other} file, which is not read: set caption_extension to {other}.")
+        remarks.append(f"{len(found.uncaptioned)} of {len(found.sizes)} pictures have no caption file and no class tokens: they are trained without words.")
+    for (folder, ending, other), pictures in found.beside.items():
+        remarks.append(f"In {folder}, {len(pictures)} pictures have no {ending} file, but have a {other} file, which is not read: set caption_extension to {other}.")
     if remarks:
         log.warning("%s", " ".join(remarks))
 
@@ -217,7 +224,7 @@ def make_records(found: Scan, datasets: list[Dataset], options: DataOptions) -> 
         width=np.array([size[0] for size in sizes], dtype=np.int32), height=np.array([size[1] for size in sizes], dtype=np.int32),
         num_repeats=np.array([each.num_repeats for each in subsets], dtype=np.int32)[of_subset], is_reg=is_reg,
         loss_weight=np.where(is_reg, options.prior_loss_weight, 1.0).astype(np.float32),
-        bucket=bucket, datasets=tuple(datasets), subsets=subsets, buckets=buckets, left_out=found.left_out)
+        bucket=bucket, datasets=tuple(datasets), subsets=subsets, buckets=buckets, left_out=list(found.left_out.items()))
 
 
 def sort_into_buckets(dataset: list[int], sizes: list[Size], rules: list[BucketRule]) -> tuple[np.ndarray, tuple[Bucket, ...]]:

@@ -207,6 +207,26 @@ def test_pictures_of_two_datasets_never_share_a_bucket(tmp_path):
     assert len(set(records.bucket.tolist())) == 2 and records.dataset.tolist() == [0, 1]
 
 
+def test_a_folder_in_two_datasets_is_looked_at_and_counted_once(tmp_path, caplog):
+    picture(tmp_path / "a.png", 96, 64)
+    picture(tmp_path / "b.png", 64, 96)
+    (tmp_path / "b.txt").write_text("a cat")
+    (tmp_path / "c.png").write_bytes(b"")
+    records = scan([dataset_of(Subset(tmp_path)), dataset_of(Subset(tmp_path), resolution=(96, 96))], DataOptions())
+    assert [Path(path).name for path in records.path] == ["a.png", "b.png"] * 2 and records.dataset.tolist() == [0, 0, 1, 1]
+    assert records.left_out == [(str(tmp_path / "c.png"), "the file is empty")]
+    left_out, captions = (record.message for record in caplog.records)
+    assert "1 of 3 pictures are left out" in left_out and left_out.count("c.png") == 1
+    assert "2 of 2 pictures have no caption file" in captions and "1 pictures have no .caption file, but have a .txt file" in captions
+
+
+def test_a_caption_ends_at_a_line_end_and_nowhere_else(tmp_path):
+    for name, content in (("a", "a cat\u2028on a mat\r\nmore"), ("b", "a\x0bdog\rmore")):
+        picture(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.caption").write_bytes(content.encode("utf-8"))
+    assert scanned(Subset(tmp_path)).caption == ["a cat\u2028on a mat", "a\x0bdog"]
+
+
 def test_too_small_a_picture_is_enlarged_in_spite_of_no_upscale_and_told_of(tmp_path, caplog):
     picture(tmp_path / "a.png", 40, 100)
     picture(tmp_path / "b.png", 70, 70)
