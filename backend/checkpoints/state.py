@@ -47,8 +47,10 @@ def load_state(path: Path) -> State:
 
     path = Path(path)
     manifest = read_manifest(path)
+    # Copies: load_file maps the file, and Windows removes no state folder of which a file is mapped.
+    weights = {name: tensor.clone() for name, tensor in load_file(path / WEIGHTS).items()}
     return State(
-        step=manifest["step"], epoch=manifest["epoch"], weights=load_file(path / WEIGHTS), optimizer=read_tensors(path / OPTIMIZER),
+        step=manifest["step"], epoch=manifest["epoch"], weights=weights, optimizer=read_tensors(path / OPTIMIZER),
         schedule=read_tensors(path / SCHEDULE), extras=read_tensors(path / EXTRAS), settings=manifest["settings"])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
@@ -85,6 +86,14 @@ def test_a_state_holds_all_it_was_given(tmp_path):
     assert torch.equal(state.optimizer["momentum"], torch.ones(2)) and state.schedule == {"last_epoch": 7}
     assert state.extras == {"fingerprint": "abc"}
     assert state.settings == {"network_dim": 4, "network_args": ["a=b"], "unet_lr": None, "seed": 2**63 - 1}
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_a_loaded_state_holds_on_to_none_of_its_files(tmp_path):
+    save_state(tmp_path / "s-state", State(1, 1, {"weight": torch.ones(100_000)}, {"moment": torch.ones(100_000)}, {}))
+    state = load_state(tmp_path / "s-state")
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert state.weights["weight"].sum() == 100_000
 
 
 def test_a_state_with_a_weight_that_is_not_finite_is_not_written(tmp_path):
