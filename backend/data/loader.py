@@ -150,10 +150,10 @@ class Feed:
 def begin(loader: DataLoader) -> Iterator:
     """The loader's iterator, its workers started."""
     watches = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGCHLD) if watches else None
+    before = signal.getsignal(signal.SIGCHLD) if watches else None  # None also where it was not set by Python
     batches = iter(loader)
     # PyTorch's handler would raise amid whatever the main process does when a worker dies; it is noticed all the same when a batch is awaited.
-    if watches:
+    if before is not None:
         signal.signal(signal.SIGCHLD, before)
     return batches
 
