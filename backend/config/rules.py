@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 from typing import Callable, Iterable
 
+from backend.checkpoints.manifest import find_state, parse_manifest
 from backend.checkpoints.options import SavingOptions
 from backend.config.commands import fields_of
 from backend.config.config import Config
 from backend.config.option import default_of, facts_of
 from backend.config.values import shown
+from backend.faults import Faults
 
 Rule = Callable[[Config], Iterable[str]]
 
@@ -59,12 +61,6 @@ def warmup_fits(config: Config) -> Iterable[str]:
         yield f"lr_warmup_steps is {warmup}, but the run has only {steps} steps (max_train_steps); give fewer, or a share such as 5%."
 
 
-def one_beginning(config: Config) -> Iterable[str]:
-    """A state holds a network already."""
-    if config.saving.resume and config.network.network_weights:
-        yield "resume and network_weights are both given, but a state holds its own network; leave network_weights out to go on, or resume to start anew."
-
-
 def folders_can_be_made(config: Config) -> Iterable[str]:
     """Output folders exist, or can be made."""
     for name, value in config.values().items():
@@ -93,13 +89,24 @@ def name_is_a_name(config: Config) -> Iterable[str]:
 def nothing_is_overwritten(config: Config) -> Iterable[str]:
     """The trained files and states of another run are not lost."""
     options, folder = config.saving, config.saving.output_dir or config.run.run_dir
-    if options.overwrite or options.resume or not folder or not os.path.isdir(folder):
+    if options.overwrite or not folder or not os.path.isdir(folder):
         return
     taken = sorted(name for name in os.listdir(folder) if would_be_written(name, options))
-    if taken:
+    if taken and not (options.resume and wrote_here(options.resume, Path(folder))):
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         stand = "exist" if more else "exists"
         yield f"{Path(folder) / taken[0]}{more} {stand} already; give another output_name or output_dir, or overwrite to replace what is there."
+
+
+def wrote_here(resume: str, folder: Path) -> bool:
+    """Whether the run that is resumed had its files in this folder; also true where it cannot be resumed, which is told elsewhere."""
+    try:
+        state = find_state(resume)
+        settings = parse_manifest(state)["settings"]
+    except Faults:
+        return True
+    earlier = settings.get("output_dir") or settings.get("run_folder") or state.parent
+    return folder.resolve() in (Path(earlier).resolve(), state.resolve().parent)
 
 
 def would_be_written(name: str, options: SavingOptions) -> bool:
@@ -159,5 +166,5 @@ def given_options_matter(config: Config) -> Iterable[str]:
 
 
 FAULTS: tuple[Rule, ...] = (
-    only_one_part, something_to_keep, prompts_to_draw, warmup_fits, one_beginning, folders_can_be_made, name_is_a_name, nothing_is_overwritten)
+    only_one_part, something_to_keep, prompts_to_draw, warmup_fits, folders_can_be_made, name_is_a_name, nothing_is_overwritten)
 WARNINGS: tuple[Rule, ...] = (samples_have_a_time, states_to_keep, rates_were_chosen, given_options_matter)

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from backend.checkpoints.manifest import write_manifest
 from backend.config.config import make_config
 from backend.config.rules import rule_faults, rule_warnings
 
@@ -32,7 +33,6 @@ def test_a_plain_config_breaks_no_rule():
     ({"lr_warmup_steps": 0.1}, "choose constant_with_warmup", {"lr_warmup_steps": 0.1, "lr_scheduler": "cosine"}),
     ({"lr_warmup_steps": 51, "max_train_steps": 50, "lr_scheduler": "cosine"}, "only 50 steps",
      {"lr_warmup_steps": 51, "max_train_steps": 50, "max_train_epochs": 9, "lr_scheduler": "cosine"}),
-    ({"resume": "s-state", "network_weights": "w.safetensors"}, "a state holds its own network", {"resume": "s-state"}),
     ({"output_name": "a/b"}, "a name without folders", {"output_name": "a.b"}),
     ({"output_name": ""}, "a name without folders", {"output_name": "ä 1"}),
 ])
@@ -61,6 +61,32 @@ def test_a_trained_file_is_not_lost(tmp_path):
     assert "cat.safetensors exists already" in faults(**here)[0]
     assert faults(**{**here, "output_name": "dog"}) == [] and faults(**here, save_model_as="pt") == []
     assert faults(**here, overwrite=True) == [] and faults(**here, resume=str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("settings", [{"output_dir": None, "run_folder": "{here}"}, {"output_dir": "{here}", "run_folder": "elsewhere"}])
+def test_a_run_goes_on_over_its_own_files_but_not_over_another_run_s(tmp_path, settings):
+    here, there = tmp_path / "here", tmp_path / "there"
+    state = tmp_path / "state" / "cat-state"
+    for folder in (here, there, state):
+        folder.mkdir(parents=True)
+    (here / "cat.safetensors").touch()
+    (there / "cat.safetensors").touch()
+    write_manifest(state, 1, 1, {name: value and value.replace("{here}", str(here)) for name, value in settings.items()})
+    assert faults(resume=str(state), output_dir=str(here), output_name="cat") == []
+    assert faults(resume=str(state), output_dir=str(there), output_name="cat", overwrite=True) == []
+    (told,) = faults(resume=str(state), output_dir=str(there), output_name="cat")
+    assert "cat.safetensors exists already" in told
+
+
+def test_a_run_folder_that_was_moved_goes_on_over_its_own_files(tmp_path):
+    (tmp_path / "cat-state").mkdir()
+    (tmp_path / "cat.safetensors").touch()
+    write_manifest(tmp_path / "cat-state", 1, 1, {"output_dir": None, "run_folder": "/where/it/was"})
+    assert faults(resume=str(tmp_path / "cat-state"), run_dir=str(tmp_path), output_name="cat") == []
+
+
+def test_the_command_that_began_from_a_network_goes_on_with_resume_added():
+    assert faults(resume="s-state", network_weights="w.safetensors") == []
 
 
 @pytest.mark.parametrize("odd, word, plain", [
