@@ -1,5 +1,6 @@
 """How a run begins: anew in a new folder, or where a state left off. Imports no torch."""
 
+import hashlib
 import random
 import time
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from backend.data.records import Records
 from backend.faults import Faults
 from backend.runs.folder import RunFolder
 from backend.sampling.prompts import Prompt
+
+PARTS, PART_BYTES = 64, 1 << 16  # what is read of a weights file to know it again: pieces from all over it
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,39 @@ def begin(prepared: Prepared, place: Place) -> Beginning:
         found = read_manifest(state)["settings"]
     if config.training.seed is None:
         config = config.replace(seed=found.get("seed", random.SystemRandom().randrange(2**32)))
-    settings = {**config.values(), "data": prepared.records.fingerprint(), "processes": place.count}
+    settings = {**config.values(), "data": prepared.records.fingerprint(), "processes": place.count,
+                "base": [weights_identity(config.model.pretrained_model_name_or_path), weights_identity(config.model.vae)]}
     refuse_other_run(found, settings)
     folder = open_folder(config, found) if place.first else None
     settings["run_folder"] = str(folder.path.absolute()) if folder else ""
     return Beginning(config, prepared.records, prepared.prompts, prepared.warnings, folder, state, settings, time.time())
 
 
+def weights_identity(path: str | None) -> str | None:
+    """A hash that tells weights apart wherever they lie and however they are called; quick, since only parts are read. None without a path."""
+    if not path:
+        return None
+    root, digest = Path(path), hashlib.sha256()
+    files = [root] if root.is_file() else sorted(file for file in root.rglob("*") if file.suffix in (".safetensors", ".bin"))
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(root).as_posix()} {size}\n".encode("utf-8", "surrogateescape"))
+        with open(file, "rb") as opened:
+            for part in range(PARTS):
+                opened.seek(size * part // PARTS)
+                digest.update(opened.read(PART_BYTES))
+    return digest.hexdigest()
+
+
 def refuse_other_run(found: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Raises Faults where the state's pictures or processes are not those of now: its place in the plan would mean another one."""
+    """Raises Faults where the state's pictures, model or processes are not those of now: it would be gone on from as another run."""
     faults = []
     if found and found.get("data") != settings["data"]:
         faults.append("resume: the state belongs to other pictures: files, sizes, repeats or batch sizes of the data have changed since. "
                       "Bring them back, or begin a new run from the trained file with network_weights.")
+    if found and found.get("base") != settings["base"]:
+        faults.append("resume: the state was trained beside another model: what pretrained_model_name_or_path or vae holds is not what it was. "
+                      "Name the files that the run began with, or begin a new run from the trained file with network_weights.")
     if found and found.get("processes") != settings["processes"]:
         faults.append(f"resume: the state was made by {found.get('processes')} processes, now there are {settings['processes']}. "
                       "Start as many, or begin a new run from the trained file with network_weights.")
