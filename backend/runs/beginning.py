@@ -63,7 +63,7 @@ def begin(prepared: Prepared, place: Place) -> Beginning:
     settings = {**config.values(), "data": prepared.records.fingerprint(), "processes": place.count,
                 "base": [weights_identity(config.model.pretrained_model_name_or_path), weights_identity(config.model.vae)]}
     refuse_other_run(found, settings)
-    folder = open_folder(config, found) if place.first else None
+    folder = open_folder(config, state, found) if place.first else None
     settings["run_folder"] = str(folder.path.absolute()) if folder else ""
     return Beginning(config, prepared.records, prepared.prompts, prepared.warnings, folder, state, settings, time.time())
 
@@ -100,13 +100,16 @@ def refuse_other_run(found: dict[str, Any], settings: dict[str, Any]) -> None:
         raise Faults(*faults)
 
 
-def open_folder(config: Config, found: dict[str, Any]) -> RunFolder:
+def open_folder(config: Config, state: Path | None, found: dict[str, Any]) -> RunFolder:
     """The run's folder, with its config.toml: the one that a state came from, where it is still there, else as the options say."""
     options = config.run
     earlier = Path(found.get("run_folder", ""))
     if found and not options.run_dir and (earlier / "events.jsonl").is_file():
         options = options.model_copy(update={"run_dir": str(earlier)})
-    folder = RunFolder.create(options, config.saving.output_name, datetime.now(), resuming=bool(found))
+    # The folder may have been moved along with its states.
+    own = [place.resolve() for place in (earlier, state.parent)] if state else []
+    resuming = bool(options.run_dir) and Path(options.run_dir).resolve() in own
+    folder = RunFolder.create(options, config.saving.output_name, datetime.now(), resuming)
     # Without these two the file can be run again as it is.
     write_config(folder.config, config.replace(run_dir=None, resume=None))
     return folder

@@ -2,8 +2,9 @@
 
 import pytest
 
+from backend.config.config import make_config
 from backend.faults import Faults
-from backend.runs.beginning import refuse_other_run, weights_identity
+from backend.runs.beginning import open_folder, refuse_other_run, weights_identity
 
 SETTINGS = {"data": "d", "processes": 1, "base": ["m", None]}
 
@@ -43,3 +44,16 @@ def test_a_state_of_another_run_is_refused(found, word):
 def test_a_state_of_this_run_and_no_state_are_not_refused():
     refuse_other_run(dict(SETTINGS), SETTINGS)
     refuse_other_run({}, SETTINGS)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_run_goes_on_in_its_own_folder_and_in_no_other_run_s(tmp_path, moved):
+    own, other = tmp_path / "own", tmp_path / "other"
+    for folder in (own, other):
+        folder.mkdir()
+        (folder / "events.jsonl").touch()
+    state, found = own / "cat-state", {"run_folder": str(tmp_path / "before" if moved else own)}
+    assert open_folder(make_config("train_network", {"run_dir": str(own)}), state, found).path == own
+    with pytest.raises(Faults, match="another run is already kept there"):
+        open_folder(make_config("train_network", {"run_dir": str(other)}), state, found)
+    assert [path.name for path in other.iterdir()] == ["events.jsonl"]
