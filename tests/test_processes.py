@@ -1,13 +1,13 @@
 """Two processes take the steps that one takes with twice the batch, and resume exactly too."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.workshop import ROOT, as_flags, events, file_facts, tensors, train, workbench
@@ -54,9 +54,11 @@ def test_two_killed_and_resumed_processes_write_the_same_weights(bench):
     assert whole.wait() == 0, (folder / "whole.log").read_text()
     run = folder / "killed"
     broken = start_two(options | {"run_dir": str(run)}, folder / "killed.log")
-    while broken.poll() is None and not list(run.glob("*-state/manifest.json")):
+    while broken.poll() is None and not list(run.glob("cat-*-state/manifest.json")):
         time.sleep(0.01)
-    os.killpg(broken.pid, signal.SIGKILL)
+    # The launcher's children are in sessions of their own.
+    for process in [*psutil.Process(broken.pid).children(recursive=True), psutil.Process(broken.pid)]:
+        process.kill()
     broken.wait()
     assert not (run / "cat.safetensors").exists(), "the run ended before it was killed"
     resumed = start_two(options | {"run_dir": str(run), "resume": str(run)}, folder / "killed.log")

@@ -50,7 +50,7 @@ def kill_and_resume(folder: Path, options: dict, chance: random.Random, while_sa
     child.join()
     kinds = [event["kind"] for event in events(run)]
     caught = last_of(kinds, ("saving", "saved")) == "saving"
-    has_state = any((found / "manifest.json").exists() for found in run.glob("*-state"))
+    has_state = any((found / "manifest.json").exists() for found in run.glob("cat*-state"))
     again = options | {"run_dir": str(run)} | ({"resume": str(run)} if has_state else {"run_dir": str(folder / "again")})
     assert train(again, log) == 0, log.read_text()
     made = Path(again["run_dir"]) / "cat.safetensors"
