@@ -20,6 +20,8 @@ main() {
     test) install tests requirements.txt tests/requirements.txt ;;
     *)    install run requirements.txt ;;
   esac
+  # Threads that spin while they wait slow everything down a hundredfold when another program uses the cores too.
+  export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
   export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
   case "$what" in
     "")   exec "$python" -m backend --help ;;
@@ -52,6 +54,10 @@ install() {
     flock -n 9 || { say "another setup is running here; waiting for it."; flock 9; }
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exec 9>&-; return; fi
   fi
+  if ! environment_is_whole; then
+    find_python >/dev/null
+    enough_disk
+  fi
   say "setting up; this happens once and takes a few minutes. Details: $here/.venv-install.log"
   : > "$here/.venv-install.log"
   make_environment
@@ -66,10 +72,9 @@ install() {
 }
 
 make_environment() {
-  if [ -x "$python" ] && "$python" -c "" 2>/dev/null; then return; fi
-  rm -rf "$venv"
-  local base; base=$(find_python) || exit 1
-  enough_disk
+  if environment_is_whole; then return; fi
+  local base; base=$(find_python)
+  rm -rf "$venv" || fail "the old environment $venv could not be removed. Remove it, then run this again."
   local share=()
   if has_own_torch "$base"; then
     say "this Python brings its own torch; it is used."
@@ -83,16 +88,29 @@ make_environment() {
     "$base" -m pip --version >/dev/null 2>&1 || fail "Python has no pip. On Debian and Ubuntu: sudo apt install python3-venv python3-pip"
     echo "$base" > "$venv/.outer-python"
   fi
+  if [ "${#share[@]}" -gt 0 ] && ! has_own_torch "$python"; then show_packages_of "$base"; fi
+}
+
+# A setup that was stopped early may have left an environment without pip: it is made anew.
+environment_is_whole() {
+  [ -x "$python" ] && "$python" -c "" 2>/dev/null || return 1
+  [ -f "$venv/.outer-python" ] || "$python" -m pip --version >/dev/null 2>&1
+}
+
+# --system-site-packages shows the system's packages, not those of a virtual environment that is active: name its folder.
+show_packages_of() {
+  local where='import sysconfig; print(sysconfig.get_path("purelib"))'
+  "$1" -c "$where" > "$("$python" -c "$where")/outer-environment.pth"
 }
 
 find_python() {
   local candidate
-  for candidate in python3 python3.13 python3.12 python3.11 python; do
-    if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+  for candidate in python3 python3.13 python3.12 python3.11 python3.14 python; do
+    if command -v "$candidate" >/dev/null 2>&1 && "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then
       command -v "$candidate"; return
     fi
   done
-  fail "Python 3.11 or newer is needed, and $(python3 --version 2>/dev/null || echo 'no Python') was found. Install it from python.org or your system's packages, then run this again."
+  fail "Python 3.11, 3.12, 3.13 or 3.14 is needed, and $(python3 --version 2>/dev/null || echo 'no Python') was found. Install it from python.org or your system's packages, then run this again."
 }
 
 enough_disk() {
@@ -130,13 +148,15 @@ pip_install() {
   local pip=("$python" -m pip)
   if [ -f "$venv/.outer-python" ]; then pip=("$(cat "$venv/.outer-python")" -m pip --python "$python"); fi
   say "installing $what"
-  if "${pip[@]}" install --disable-pip-version-check --no-input "$@" >>"$here/.venv-install.log" 2>&1; then return; fi
+  if "${pip[@]}" install --no-user --disable-pip-version-check --no-input "$@" >>"$here/.venv-install.log" 2>&1; then return; fi
   if grep -qiE 'no space left' "$here/.venv-install.log"; then
     fail "the disk is full. Free some space, then run this again; it goes on where it was."
   elif grep -qiE 'name or service|name resolution|connection (refused|broken|timed|reset)|network is unreachable|max retries|newconnectionerror|proxyerror|getaddrinfo' "$here/.venv-install.log"; then
-    fail "$what could not be fetched: the network does not answer. Check the connection, then run this again; it goes on where it was."
+    fail "$what could not be fetched: the network or the package index does not answer. Check the connection, then run this again; it goes on where it was."
+  elif grep -q 'from versions: none' "$here/.venv-install.log"; then
+    fail "$what could not be found for $("$python" --version). Check the connection and pip's settings, or use Python 3.11 to 3.13, then run this again."
   fi
-  fail "$what could not be installed: $(grep -iE '^ *error' "$here/.venv-install.log" | tail -n 1 || true) See $here/.venv-install.log"
+  fail "$what could not be installed: $(grep -iE '^ *error' "$here/.venv-install.log" | tail -n 1 || true). Details: $here/.venv-install.log"
 }
 
 main "$@"
