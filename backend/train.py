@@ -8,7 +8,7 @@ import logging
 import sys
 import traceback
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator
 
@@ -48,6 +48,7 @@ from backend.training.stop import StopRequest
 log = logging.getLogger("darkroom")
 
 FINISHED, FAILED, STOPPED = 0, 1, 130
+SMALLER = "Lower train_batch_size or resolution, or turn on gradient_checkpointing, cache_latents or mixed_precision bf16."
 
 
 @dataclass
@@ -93,8 +94,8 @@ def train(beginning: Beginning, report: Report) -> int:
     schedule = build_schedule(config.optimizer, optimizer, plan.total_steps)
     parameters = [parameter for group in groups for parameter in group.parameters]
     trained = Trained(model, method, model.noise_process(config.noise), parameters, optimizer, schedule)
-    state = load_state(beginning.state) if beginning.state else None
-    done = restore(state, trained)
+    restored = restore(beginning.state, trained)
+    done, epoch = restored.step, restored.epoch
     if first:
         announce(beginning, report, plan, processes, done)
 
@@ -103,20 +104,19 @@ def train(beginning: Beginning, report: Report) -> int:
     loader = Loader(records, config.data, model.tokenize, seed, processes.index, cache)
     if first:
         facts = RunFacts(beginning, model.facts, plan, optimizer_label(config.optimizer, optimizer))
-        saver = make_saver(beginning, report, facts, trained, state)
+        saver = make_saver(beginning, report, facts, trained, restored.written)
         sampler = make_sampler(beginning, report, processes, trained)
         if config.sampling.sample_at_first and done == 0:
             sampler.draw(0, 0, "step")
 
     # Step: look at some pictures, move the weights, tell, draw, save.
     method.train_mode(True)
-    epoch = state.epoch if state else 0
     with StopRequest(log.info) as request, closing(loader.steps(plan.steps(done))) as steps:
         for step, batches in steps:
             loss = look_at(batches, step, trained, processes, seed)
             asked = asks(beginning) if first else set()
             stopping = float(request.asked or bool(asked & {"stop", "pause"}))
-            loss, stopping = processes.sum_gradients(parameters, torch.stack([loss, loss.new_tensor(stopping)]))
+            loss, stopping = processes.sum_gradients(parameters, torch.stack([loss, torch.full_like(loss, stopping)]))
             rates = trained.step(config.optimizer.max_grad_norm)
             done, epoch = step.number, step.epoch
             report.step(done, epoch, loss, rates)
@@ -127,12 +127,12 @@ def train(beginning: Beginning, report: Report) -> int:
             if (processes.count > 1 or request.asked or asked) and stopping > 0 and done < plan.total_steps:
                 return stopped(report, saver if first else None, step, "pause" in asked)
 
-    report.flush()
-    if first:
-        path = saver.finish(done, epoch)
-        report.tell("finished", step=done, path=path, device=device_name(processes.device), peak_memory_mib=peak_memory_mib(processes.device))
-        log.info("Finished after %d steps. The trained file is %s", done, path)
-    processes.wait()
+        report.flush()
+        if first:
+            path = saver.finish(done, epoch)
+            report.tell("finished", step=done, path=path, device=device_name(processes.device), peak_memory_mib=peak_memory_mib(processes.device))
+            log.info("Finished after %d steps. The trained file is %s", done, path)
+    processes.end()
     return FINISHED
 
 
@@ -159,22 +159,32 @@ def sample_losses(model: DiffusionModel, noise: NoiseProcess, batch: Batch) -> t
     else:
         distribution = LatentDistribution(*batch.latents.chunk(2, dim=1))
     x = model.latents.normalise(draw_latents(distribution, batch.seeds))
-    t = noise.draw_times(batch.seeds).to(x.device)
+    t = noise.draw_times(batch.seeds).to(x.device, non_blocking=True)
     noised = noise.draw_noise(x, batch.seeds)
     conditioning = batch.conditioning or model.encode_text(batch.tokens)
     said = model.predict(noise.mix(x, noised, t), t, conditioning.with_sizes(batch.sizes))
     return squared(said, noise.target(x, noised, t)), batch.loss_weights * noise.weights(t)
 
 
-def restore(state: State | None, trained: Trained) -> int:
-    """Put back what a state holds; returns how many steps are done."""
-    if state is None:
-        return 0
+@dataclass
+class Restored:
+    """Where a run goes on: after how many steps, in which epoch, and what it has written so far."""
+
+    step: int = 0
+    epoch: int = 0
+    written: list[str] = field(default_factory=list)
+
+
+def restore(path: Path | None, trained: Trained) -> Restored:
+    """Put back what a state holds, if there is one."""
+    if path is None:
+        return Restored()
+    state = load_state(path)
     trained.method.load(trained.model, state.weights)
     trained.optimizer.load_state_dict(state.optimizer)
     trained.schedule.load_state_dict(state.schedule)
     follow(trained.schedule)
-    return state.step
+    return Restored(state.step, state.epoch, list(state.extras["written"]))
 
 
 def announce(beginning: Beginning, report: Report, plan: RunPlan, processes: Processes, done: int) -> None:
@@ -204,7 +214,7 @@ def cache_latents(model: DiffusionModel, beginning: Beginning, processes: Proces
     return cache
 
 
-def make_saver(beginning: Beginning, report: Report, facts: RunFacts, trained: Trained, state: State | None) -> Saver:
+def make_saver(beginning: Beginning, report: Report, facts: RunFacts, trained: Trained, written: list[str]) -> Saver:
     """A saver that knows how to write this run's weights and states."""
     options, method, model = beginning.config.saving, trained.method, trained.model
 
@@ -215,13 +225,13 @@ def make_saver(beginning: Beginning, report: Report, facts: RunFacts, trained: T
     def capture(step: int, epoch: int) -> State:
         return State(step, epoch, method.weights(model), trained.optimizer.state_dict(), trained.schedule.state_dict(), settings=beginning.settings)
 
-    return Saver(options, beginning.output_dir, beginning.folder.path, report, write_weights, capture, list(state.extras["written"]) if state else [])
+    return Saver(options, beginning.output_dir, beginning.folder.path, report, write_weights, capture, written)
 
 
 def make_sampler(beginning: Beginning, report: Report, processes: Processes, trained: Trained) -> Sampler:
     """A sampler that leaves the training as it was."""
     @contextmanager
-    def at_rest() -> Iterator[None]:
+    def as_trained() -> Iterator[None]:
         trained.method.train_mode(False)
         try:
             with processes.accelerator.autocast():
@@ -231,7 +241,7 @@ def make_sampler(beginning: Beginning, report: Report, processes: Processes, tra
 
     config = beginning.config
     return Sampler(trained.model, config.sampling, beginning.prompts, beginning.folder.samples, config.saving.output_name, config.training.seed,
-                   report, at_rest)
+                   report, as_trained)
 
 
 def asks(beginning: Beginning) -> set[str]:
@@ -251,15 +261,14 @@ def draw_if_due(sampler: Sampler, step: Step, asked: set[str], options: Sampling
 
 
 def save_if_due(saver: Saver, step: Step, asked: set[str], total_steps: int) -> None:
-    """Files, if it is time or somebody asked; what the end will save anyway is left to it."""
-    if step.number == total_steps:
-        return
-    options = saver.options
-    if due(None, options.save_every_n_epochs, step.number, step.epoch, step.last_of_epoch):
+    """Files, if it is time or somebody asked. The last epoch's is the final file."""
+    options, last = saver.options, step.number == total_steps
+    if not last and due(None, options.save_every_n_epochs, step.number, step.epoch, step.last_of_epoch):
         saver.save(step.number, step.epoch, "epoch")
-    if due(options.save_every_n_steps, None, step.number, step.epoch, step.last_of_epoch) or "save_now" in asked:
+    if due(options.save_every_n_steps, None, step.number, step.epoch, step.last_of_epoch) or "save_now" in asked and not last:
         saver.save(step.number, step.epoch, "step")
-    saver.roll(step.number, step.epoch)
+    if not last:
+        saver.roll(step.number, step.epoch)
 
 
 def stopped(report: Report, saver: Saver | None, step: Step, paused: bool) -> int:
@@ -296,11 +305,26 @@ def run(prepared: Prepared, place: Place = Place()) -> int:
             report.tell("stopped", step=0, reason="interrupted")
             return STOPPED
         except Faults as faults:
-            for message in faults.messages:
-                log.error(message)
-            report.tell("failed", messages=faults.messages)
-            return FAILED
+            return failed(report, *faults.messages)
+        except torch.OutOfMemoryError as fault:
+            return failed(report, f"The device has too little memory ({first_line(fault)}). {SMALLER} The newest state is whole: --resume goes on from it.")
+        except OSError as fault:
+            return failed(report, f"{fault.filename or 'A file'} could not be written or read: {fault.strerror or fault}. "
+                                  "Free some space or mend the place; what was saved before is whole, and --resume goes on from the newest state.")
         except Exception as fault:
             log.error("%s", traceback.format_exc().rstrip())
             report.tell("failed", messages=[f"{type(fault).__name__}: {fault}"])
             return FAILED
+
+
+def failed(report: Report, *messages: str) -> int:
+    """Tell why the run ended; returns the exit code."""
+    for message in messages:
+        log.error(message)
+    report.tell("failed", messages=list(messages))
+    return FAILED
+
+
+def first_line(fault: BaseException) -> str:
+    """What an error says, without the advice that follows."""
+    return str(fault).strip().split("\n")[0]

@@ -118,17 +118,6 @@ def test_ctrl_c_stops_with_a_state_that_resumes_to_the_same_weights(bench, unbro
     assert file_facts(run / "cat.safetensors")["sshs_model_hash"] == unbroken
 
 
-def test_a_second_ctrl_c_ends_at_once(bench):
-    folder, options = bench
-    run, log = folder / "twice", folder / "twice.log"
-    child = start(["train_network", *as_flags(options | {"run_dir": str(run), "max_train_steps": 100000, "save_state": False, "save_every_n_steps": None})], log)
-    wait_for(child, run, lambda kinds: "step" in kinds, log)
-    os.kill(child.pid, signal.SIGINT)
-    os.kill(child.pid, signal.SIGINT)
-    child.join(timeout=10)
-    assert child.exitcode not in (None, 0)
-
-
 def test_a_run_that_was_resumed_goes_on_counting(bench, unbroken):
     folder, options = bench
     run = folder / "counting"

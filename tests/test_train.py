@@ -129,8 +129,8 @@ def test_only_the_newest_files_are_kept_and_strangers_stay(bench):
     assert train(options | {"run_dir": str(run), "output_dir": str(out), "save_every_n_steps": 1, "save_last_n_steps": 1, "max_train_steps": 5,
                             "save_state": True}, folder / "keep.log") == 0, (folder / "keep.log").read_text()
     assert sorted(path.name for path in out.iterdir()) == [
-        "cat-000001.safetensors", "cat-state", "cat-step00000001.pt", "cat-step00000003-state", "cat-step00000003.safetensors",
-        "cat-step00000004-state", "cat-step00000004.safetensors", "cat.safetensors", "dog-step00000001.safetensors"]
+        "cat-000001.safetensors", "cat-state", "cat-step00000001.pt", "cat-step00000004-state", "cat-step00000004.safetensors",
+        "cat-step00000005-state", "cat-step00000005.safetensors", "cat.safetensors", "dog-step00000001.safetensors"]
 
 
 def test_a_numbered_file_of_somebody_elses_is_not_overwritten(bench):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from pathlib import Path
 from typing import Any, Mapping
@@ -58,8 +59,11 @@ def check_file(path: Path, name: str, written: Mapping[str, Any]) -> None:
         raise Faults(f"resume: {path} is damaged: {name} is not what was written. Give an older state.")
 
 
-def find_state(path: Path | str) -> Path:
-    """A state to go on from: the folder itself if it is one, or the newest whole one in it (highest step, then latest). Raises Faults."""
+def find_state(path: Path | str, output_name: str = "") -> Path:
+    """A state to go on from: the folder itself if it is one, or the newest whole one in it (highest step, then latest). Raises Faults.
+
+    output_name: where several runs keep their states in one folder, those of this name come first.
+    """
     path = Path(path)
     for folder in (path.parent, path):
         put_back(folder)
@@ -71,6 +75,8 @@ def find_state(path: Path | str) -> Path:
         return path
     reasons = []
     found = [state for state in path.glob(STATE_NAMES) if state.is_dir() and not state.name.startswith(UNFINISHED)]
+    own = re.compile(rf"({re.escape(output_name)}(-\d+|-step\d+)?|rolling-.*)-state")
+    found = [state for state in found if own.fullmatch(state.name)] or found
     for state in sorted(found, key=newness, reverse=True):
         try:
             read_manifest(state)
@@ -99,7 +105,7 @@ def check_resume(config: Any) -> list[str]:
     if not config.saving.resume:
         return []
     try:
-        settings = parse_manifest(find_state(config.saving.resume))["settings"]
+        settings = parse_manifest(find_state(config.saving.resume, config.saving.output_name))["settings"]
     except Faults as faults:
         return faults.messages
     return [message for group in config.groups.values() for message in differences(group, settings)]

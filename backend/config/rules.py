@@ -92,16 +92,16 @@ def nothing_is_overwritten(config: Config) -> Iterable[str]:
     if options.overwrite or not folder or not os.path.isdir(folder):
         return
     taken = sorted(name for name in os.listdir(folder) if would_be_written(name, options))
-    if taken and not (options.resume and wrote_here(options.resume, Path(folder))):
+    if taken and not (options.resume and wrote_here(options, Path(folder))):
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         stand = "exist" if more else "exists"
         yield f"{Path(folder) / taken[0]}{more} {stand} already; give another output_name or output_dir, or overwrite to replace what is there."
 
 
-def wrote_here(resume: str, folder: Path) -> bool:
+def wrote_here(options: SavingOptions, folder: Path) -> bool:
     """Whether the run that is resumed had its files in this folder; also true where it cannot be resumed, which is told elsewhere."""
     try:
-        state = find_state(resume)
+        state = find_state(options.resume, options.output_name)
         settings = parse_manifest(state)["settings"]
     except Faults:
         return True

@@ -61,10 +61,14 @@ class Records:
         return list(zip(self.buckets, np.bincount(self.bucket, minlength=len(self.buckets)).tolist()))
 
     def fingerprint(self) -> str:
-        """A hash of what the plan of a run depends on, not of where the pictures lie or what is said of them."""
+        """A hash of what a run does with which pictures; not of where they lie, nor of the words in caption files."""
         digest = hashlib.sha256()
         for dataset in self.datasets:
             digest.update(f"dataset {dataset.batch_size}\n".encode())
+            for subset in dataset.subsets:
+                # How its captions and pictures are drawn, wherever the folder lies.
+                facts = {name: value for name, value in vars(subset).items() if name != "image_dir"}
+                digest.update(repr(sorted(facts.items())).encode())
         for row in range(len(self)):
             bucket = self.buckets[self.bucket[row]]
             facts = (self.dataset[row], self.subset[row], self.width[row], self.height[row], self.num_repeats[row], int(self.is_reg[row]),

@@ -56,7 +56,7 @@ def begin(prepared: Prepared, place: Place) -> Beginning:
     """Settle the seed and the folder. Raises Faults where a state belongs to other pictures or another number of processes."""
     config, state, found = prepared.config, None, {}
     if config.saving.resume:
-        state = find_state(config.saving.resume)
+        state = find_state(config.saving.resume, config.saving.output_name)
         found = read_manifest(state)["settings"]
     if config.training.seed is None:
         config = config.replace(seed=found.get("seed", random.SystemRandom().randrange(2**32)))

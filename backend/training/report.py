@@ -78,7 +78,7 @@ class Report:
             purge = first_step + 1 if first_step else None
             self.curves = SummaryWriter(str(self.tensorboard), purge_step=purge, flush_secs=CURVES_SECONDS)
         if self.stream:
-            self.progress = Progress(self.stream, total_steps, epochs, first_step)
+            self.progress = Progress(self.stream, total_steps, epochs)
 
     def step(self, step: int, epoch: int, loss: Tensor, learning_rates: dict[str, float]) -> None:
         """Note a step, both counted from 1. loss: one number, left on its device until the next fetch. Raises NonFiniteLoss by then."""
@@ -184,41 +184,48 @@ class WarningsAsEvents(logging.Handler):
 class Progress:
     """How far the run is: a bar on a terminal, elsewhere a line now and then."""
 
-    def __init__(self, stream: TextIO, total_steps: int, epochs: int, first_step: int):
-        from tqdm import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
-
+    def __init__(self, stream: TextIO, total_steps: int, epochs: int):
         self.stream = stream
-        self.total, self.epochs, self.first = total_steps, epochs, first_step
+        self.total, self.epochs = total_steps, epochs
         self.loss: float | None = None
-        self.began = self.told = time.monotonic()
         self.bar: Any = None
         self.opened = ExitStack()
-        if stream.isatty():
-            # tqdm shows nothing on a terminal that says it has no lines, as those of containers may.
-            self.bar = self.opened.enter_context(tqdm(
-                total=total_steps, initial=first_step, file=stream, unit="step", smoothing=0.1, dynamic_ncols=has_size(stream), nrows=24))
-            # So that what is logged stands above the bar and not in it.
-            self.opened.enter_context(logging_redirect_tqdm())
+        self.first: int | None = None  # the step that time is taken from
 
     def moved(self, step: int, epoch: int) -> None:
         """Show that a step is done."""
         now = time.monotonic()
-        if self.bar:
+        if self.first is None:
+            # What came before the first step, such as encoding pictures, says nothing of the time still to go.
+            self.first, self.began, self.told = step, now, now
+            self.begin(step)
+        if self.bar is not None:
             self.bar.set_description(f"epoch {epoch}/{self.epochs}", refresh=False)
             if self.loss is not None:
                 self.bar.set_postfix_str(f"loss {self.loss:.4f}", refresh=False)
             self.bar.update(step - self.bar.n)
-        elif step in (self.first + 1, self.total) or now - self.told >= PLAIN_SECONDS:
+        elif step in (self.first, self.total) or now - self.told >= PLAIN_SECONDS:
             self.told = now
             print(self.line(step, epoch, now - self.began), file=self.stream, flush=True)
+
+    def begin(self, step: int) -> None:
+        """On a terminal, put up the bar."""
+        from tqdm import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        if self.stream.isatty():
+            # tqdm shows nothing on a terminal that says it has no lines, as those of containers may.
+            self.bar = self.opened.enter_context(tqdm(
+                total=self.total, initial=step, file=self.stream, unit="step", smoothing=0.1, dynamic_ncols=has_size(self.stream), nrows=24))
+            # So that what is logged stands above the bar and not in it.
+            self.opened.enter_context(logging_redirect_tqdm())
 
     def line(self, step: int, epoch: int, seconds: float) -> str:
         """Progress in words: step 120 of 1600, epoch 3 of 40, loss 0.1234, 2.10 steps/s, 11:45 left."""
         parts = [f"step {step} of {self.total}", f"epoch {epoch} of {self.epochs}"]
         if self.loss is not None:
             parts.append(f"loss {self.loss:.4f}")
-        if seconds > 0 and step - self.first > 1:
+        if seconds > 0 and step > self.first:
             speed = (step - self.first) / seconds
             left = round((self.total - step) / speed)
             parts += [f"{speed:.2f} steps/s", f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left"]

@@ -4,11 +4,11 @@ import os
 import signal
 import time
 
-ONE_ASKING = 2.0  # seconds: a launcher passes on to its processes the Ctrl-C that the terminal has sent them already
+ONE_ASKING = 0.5  # seconds: a launcher passes on to its processes the Ctrl-C that the terminal has sent them already
 
 
 class StopRequest:
-    """While open, Ctrl-C (or a polite kill) sets `asked` and the loop ends after the step in hand; one more, some seconds later, ends the process at once."""
+    """While open, Ctrl-C (or a polite kill) sets `asked` and the loop ends after the step in hand; one more, a moment later, ends the process at once."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

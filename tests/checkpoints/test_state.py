@@ -112,6 +112,13 @@ def test_the_newest_of_several_states_is_the_one_of_the_highest_step(tmp_path):
     assert find_state(str(tmp_path / "rolling-state")) == tmp_path / "rolling-state"
 
 
+def test_of_several_runs_in_one_folder_the_own_states_come_first(tmp_path):
+    for step, name in ((30, "dog-000003-state"), (9, "cat-step00000009-state"), (40, "cat-two-state")):
+        save_state(tmp_path / name, small_state(step))
+    assert find_state(tmp_path, "cat") == tmp_path / "cat-step00000009-state"
+    assert find_state(tmp_path, "bird") == tmp_path / "cat-two-state"
+
+
 def test_of_two_states_of_one_step_the_later_one_is_taken(tmp_path):
     for name, saved_at in (("a-state", 300.0), ("b-state", 100.0), ("c-state", 200.0)):
         save_state(tmp_path / name, small_state(5))

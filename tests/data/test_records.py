@@ -240,7 +240,9 @@ def test_the_fingerprint_knows_what_the_plan_depends_on_and_nothing_else(tmp_pat
         picture(tmp_path / folder / "a.png", 96, 64)
         picture(tmp_path / folder / "b.png", 64, 96)
     here = scanned(Subset(tmp_path / "here", class_tokens="x")).fingerprint()
-    assert scanned(Subset(tmp_path / "there", class_tokens="other")).fingerprint() == here
+    assert scanned(Subset(tmp_path / "there", class_tokens="x")).fingerprint() == here
+    for change in ({"class_tokens": "other"}, {"flip_aug": True}, {"caption_dropout_rate": 0.1}, {"shuffle_caption": True}, {"keep_tokens": 1}):
+        assert scanned(Subset(tmp_path / "here", **{"class_tokens": "x"} | change)).fingerprint() != here, change
     subset = Subset(tmp_path / "there", class_tokens="x")
     assert scanned(subset, batch_size=3).fingerprint() != here
     assert scanned(subset, resolution=(96, 96)).fingerprint() != here
