@@ -20,8 +20,6 @@ main() {
     test) install tests requirements.txt tests/requirements.txt ;;
     *)    install run requirements.txt ;;
   esac
-  # Threads that spin while they wait slow everything down a hundredfold when another program uses the cores too.
-  export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
   export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
   case "$what" in
     "")   exec "$python" -m backend --help ;;

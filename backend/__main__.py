@@ -16,6 +16,8 @@ log = logging.getLogger("darkroom")
 
 def main(argv: list[str]) -> int:
     """Do what the words of the command line ask for; returns the exit code."""
+    # Threads that wait for each other spin for a while first; where other programs use the processor too, a long while costs dearly.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # Other libraries have their say only where something failed.
     logging.basicConfig(level=logging.CRITICAL, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)

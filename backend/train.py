@@ -202,8 +202,8 @@ def announce(beginning: Beginning, report: Report, plan: RunPlan, processes: Pro
     report.planned(plan.total_steps, described["steps_per_epoch"], plan.epochs, done, device=device_name(processes.device),
                    processes=processes.count, buckets=buckets, left_out=len(records.left_out), seed=beginning.config.training.seed,
                    **{name: value for name, value in described.items() if name.endswith(("images", "epoch")) and name != "steps_per_epoch"})
-    log.info("%d pictures, %d steps in an epoch, %d steps in %d epochs, on %s. The run is in %s", len(records), described["steps_per_epoch"],
-             plan.total_steps, plan.epochs, device_name(processes.device), beginning.folder.path)
+    log.info("%d pictures, %d steps in an epoch, %d steps and %d epoch%s in all, on %s. The run is in %s", len(records), described["steps_per_epoch"],
+             plan.total_steps, plan.epochs, "s" * (plan.epochs > 1), device_name(processes.device), beginning.folder.path)
 
 
 def cache_latents(model: DiffusionModel, beginning: Beginning, processes: Processes, report: Report) -> LatentCache:
@@ -277,7 +277,7 @@ def stopped(report: Report, saver: Saver | None, step: Step, paused: bool) -> in
     if saver:
         path = saver.stop(step.number, step.epoch)
         report.tell("stopped", step=step.number, state=path, reason="paused" if paused else "asked")
-        log.info("Stopped after step %d. To go on: the same command with --resume %s", step.number, path)
+        log.info("Stopped after step %d. To go on: train_network --config_file %s --resume %s", step.number, saver.rolling_dir / "config.toml", path)
     return STOPPED
 
 

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.config.commands import COMMANDS, alias_names, fields_of
-from backend.config.known import is_harmless, unknown_name
+from backend.config.known import is_harmless, is_idle, unknown_name
 from backend.config.option import Options, default_of, facts_of, group_name
 from backend.config.values import read_value
 from backend.faults import FaultList
 
 log = logging.getLogger("darkroom")
+
+# Of two options that settle the same thing the second wins where both stand side by side; one of a higher layer wins all the same.
+OUTRANKS = {"max_train_steps": "max_train_epochs", "sample_every_n_steps": "sample_every_n_epochs"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,11 @@ def merge_readable(command: str, layers: list[Layer], faults: FaultList) -> Conf
     """The same, where what cannot be read is told to `faults` and left at its default: so that more can be checked before anything is told."""
     raw = {}
     for layer in layers:
-        raw.update({name: (layer, value) for name, value in own_names(command, layer, faults).items()})
+        own = own_names(command, layer, faults)
+        for name, outranked in OUTRANKS.items():
+            if name in own and outranked not in own:
+                raw.pop(outranked, None)
+        raw.update({name: (layer, value) for name, value in own.items()})
     read = {}
     for name, (layer, value) in raw.items():
         read.update(read_layer(command, Layer({name: value}, layer.origin), faults))
@@ -95,9 +102,15 @@ def own_names(command: str, layer: Layer, faults: FaultList) -> dict[str, Any]:
 def refuse_unknown(command: str, layer: Layer, name: str, known: list[str], faults: FaultList) -> None:
     """Tell a name that is no option of the command, unless its value would change nothing."""
     if is_harmless(name, layer.values[name]):
-        log.debug("%s is left out: it changes nothing.", layer.subject(name))
+        if is_idle(name, layer.values[name]):
+            log.warning("%s is left out: it changes nothing here.%s", layer.subject(name), did_you_mean_epochs(name))
         return
     faults.add(unknown_name(name, layer.subject(name), command, known))
+
+
+def did_you_mean_epochs(name: str) -> str:
+    """The usual GUI's own key is easily taken for an option."""
+    return " To train so many epochs, write max_train_epochs." if name == "epoch" else ""
 
 
 def read_layer(command: str, layer: Layer, faults: FaultList) -> dict[str, Any]:

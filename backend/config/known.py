@@ -103,11 +103,19 @@ def is_harmless(name: str, value: Any) -> bool:
         return True
     if name not in sd_scripts_names() or name in DOOR_FLAGS:
         return False
-    if value is None or value is False or value in ("", [], ()) or str(value).strip().lower() in ("false", "none"):
-        return True
-    if name in ONLY_WITH:
+    if is_off(value) or name in ONLY_WITH:
         return True
     return (name in OFF_AT_ZERO and same(value, 0)) or any(same(value, ours) for ours in SAME_AS_OURS.get(name, ()))
+
+
+def is_idle(name: str, value: Any) -> bool:
+    """Whether somebody may have meant something by a value that is harmless: it is on, and nothing here looks at it."""
+    return not is_off(value) and name in (GUI_ONLY | ONLY_WITH.keys())
+
+
+def is_off(value: Any) -> bool:
+    """Whether a value says that the option is not used."""
+    return value is None or value is False or value in ("", [], ()) or str(value).strip().lower() in ("false", "none")
 
 
 def same(value: Any, other: Any) -> bool:
@@ -129,7 +137,7 @@ def unknown_name(name: str, subject: str, command: str, known: list[str]) -> str
     scripts = sd_scripts_names().get(name)
     if scripts is None:
         return f"{subject} is not an option.{did_you_mean(name, known)}"
-    instead = INSTEAD.get(name, "remove it, or set it to what it is without being named")
+    instead = INSTEAD.get(name, "remove it, or set it to its default")
     if command not in scripts:
         return f"{subject} is an option of sd-scripts, but not of {command}; remove it."
     return f"{subject} is known to sd-scripts, but not built here yet; {instead}."

@@ -113,7 +113,7 @@ def scan(datasets: list[Dataset], options: DataOptions) -> Records:
                 scan_folder(folder, (index, number), found)
             number += 1
     report_bad(found, options.strict_images)
-    if not found.rows:
+    if not found.rows and not found.faults.messages:
         found.faults.add("There are no pictures to train on.")
     found.faults.raise_if_any()
     records = make_records(found, datasets, options)
@@ -127,8 +127,8 @@ def list_folder(subset: Subset, faults: FaultList) -> Folder | None:
     try:
         entries = list(os.scandir(path))
     except OSError as error:
-        why = "there is no such folder" if isinstance(error, FileNotFoundError) else f"it cannot be read: {error.strerror}"
-        faults.add(f"image_dir is {path}, but {why}.")
+        why = "it does not exist" if isinstance(error, FileNotFoundError) else f"it cannot be read ({error.strerror})"
+        faults.add(f"The picture folder {path} cannot be used: {why}.")
         return None
     names = frozenset(entry.name for entry in entries if entry.is_file())
     pictures = sorted(name for name in names if is_picture_name(name))
@@ -136,7 +136,7 @@ def list_folder(subset: Subset, faults: FaultList) -> Folder | None:
         return Folder(subset, pictures, names)
     below = sorted(entry.name for entry in entries if entry.is_dir() and holds_pictures(entry.path))
     hint = f" Folders in it do hold some ({', '.join(below[:3])}): name those, each as a subset of its own." if below else ""
-    faults.add(f"image_dir is {path}, but no pictures (png, jpg, jpeg, webp, bmp) lie in it.{hint}")
+    faults.add(f"The picture folder {path} holds no pictures (png, jpg, jpeg, webp, bmp).{hint}")
     return None
 
 
@@ -149,7 +149,7 @@ def scan_folder(folder: Folder, place: tuple[int, int], found: Scan) -> None:
         if size:
             found.rows.append((path, *caption_of(folder, name, found), *place, size))
     if len(found.rows) == before:
-        found.faults.add(f"image_dir is {folder.subset.image_dir}, but none of its {len(folder.pictures)} pictures can be read"
+        found.faults.add(f"The picture folder {folder.subset.image_dir} cannot be used: none of its {len(folder.pictures)} pictures can be read"
                          f" ({folder.pictures[0]}: {found.left_out[os.path.join(folder.subset.image_dir, folder.pictures[0])]}).")
 
 

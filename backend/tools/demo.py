@@ -7,6 +7,7 @@ from typing import Any
 from backend.config.option import Options, option
 
 PRESET = "lora/demo"
+SAMPLE_STEPS = 50  # between two drawings
 
 
 class DemoOptions(Options):
@@ -49,8 +50,9 @@ def training_values(options: DemoOptions) -> dict[str, Any]:
     folder = Path(options.demo_dir)
     values = dict(load_preset(PRESET, "train_network").values)
     if options.demo_steps:
-        # Drawn before the first step and after the last, so that both can be compared.
-        values |= {"max_train_steps": options.demo_steps, "sample_every_n_steps": options.demo_steps, "save_every_n_steps": None, "lr_warmup_steps": 0}
+        values |= {"max_train_steps": options.demo_steps, "save_every_n_steps": None}
+    # Drawn before the first step and after the last at least, so that they can be compared.
+    values |= {"sample_at_first": True, "sample_every_n_steps": options.demo_steps or SAMPLE_STEPS}
     return values | {
         "pretrained_model_name_or_path": str(demo_model(folder)),
         "train_data_dir": str(make_demo_pictures(folder / "pictures").parent),
@@ -66,6 +68,6 @@ def farewell(folder: Any, output_name: str) -> str:
         lines += [f"  Sample pictures:  {folder.samples} ({len(made)} of them, from {made[0]} before training to {made[-1]} after it)"]
     lines += [
         f"  The log:          {folder.log}, and the curves in {folder.tensorboard} (tensorboard --logdir shows them)",
-        f"  All its settings: {folder.config} (python -m backend train_network --config_file trains with them again)",
+        f"  All its settings: {folder.config} (./setup.sh train_network --config_file trains with them again)",
         "The built-in model was never taught anything, so its pictures are only patches of colour: give your own model and pictures next."]
     return "\n".join(lines)

@@ -93,3 +93,19 @@ def test_a_config_travels_to_another_process():
 def test_two_configs_share_no_list():
     first, second = make_config(TRAIN, {}), make_config(TRAIN, {})
     assert first.data.resolution == second.data.resolution and first.data.resolution is not second.data.resolution
+
+
+def test_a_flag_of_steps_wins_over_a_file_of_epochs():
+    layers = [Layer({"max_train_epochs": 9, "sample_every_n_epochs": 1}, "cat.toml"), Layer({"max_train_steps": 30})]
+    read = merge_config("train_network", layers)
+    assert (read.training.max_train_epochs, read.training.max_train_steps, read.sampling.sample_every_n_epochs) == (None, 30, 1)
+
+
+def test_side_by_side_epochs_win_over_steps():
+    read = make_config("train_network", {"max_train_epochs": 9, "max_train_steps": 30})
+    assert (read.training.max_train_epochs, read.training.max_train_steps) == (9, 30)
+
+
+def test_a_key_of_the_gui_that_nothing_obeys_is_told(caplog):
+    make_config("train_network", {"epoch": 10, "huggingface_token": "", "log_with": "tensorboard"}, "cat.toml")
+    assert caplog.messages == ["epoch in cat.toml is left out: it changes nothing here. To train so many epochs, write max_train_epochs."]

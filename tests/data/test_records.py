@@ -170,7 +170,7 @@ def test_faulty_captions_are_all_named(tmp_path):
     latin, empty, nowhere = caught.value.messages
     assert "a.caption" in latin and "byte 2" in latin and "UTF-8" in latin
     assert "b.caption" in empty and "empty" in empty
-    assert "nowhere" in nowhere and "no such folder" in nowhere
+    assert "nowhere" in nowhere and "does not exist" in nowhere
 
 
 def test_an_empty_folder_names_the_folders_in_it_that_hold_pictures(tmp_path):
