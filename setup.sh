@@ -4,7 +4,8 @@
 #   ./setup.sh demo                 train a LoRA on the built-in tiny model and pictures
 #   ./setup.sh test [words]         run the tests (words go to pytest)
 #   ./setup.sh train_network ...    the same as: python -m backend train_network ...
-#   ./setup.sh                      set up, and list the commands
+#   ./setup.sh [gui] [words]        open the page in the browser (--listen, --server_port, --share ...; gui --help tells all)
+#   ./setup.sh --help               list the commands
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -22,7 +23,9 @@ main() {
   esac
   export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
   case "$what" in
-    "")   exec "$python" -m backend --help ;;
+    gui)  shift; exec "$python" "$here/app.py" "$@" ;;
+    -h|--help) exec "$python" -m backend --help ;;
+    ""|--*) exec "$python" "$here/app.py" "$@" ;;
     test) shift; cd "$here"; run_tests "$@" ;;
     *)    exec "$python" -m backend "$@" ;;
   esac
