@@ -1,0 +1,58 @@
+"""Summaries, dots and faults of the form, as one stylesheet: a rule holds for a field whenever it appears."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from backend.config.config import Config
+
+
+def quoted(words: str) -> str:
+    """A CSS string that may stand within HTML."""
+    escaped = words.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\a ").replace("\r", "").replace("<", "\\3c ").replace("\x00", "")
+    return f'"{escaped}"'
+
+
+def stylesheet(summaries: dict[str, str], changed: list[str], faults: dict[str, str]) -> str:
+    """The rules. summaries: by section; changed: options with a dot; faults: sentence by option."""
+    rules = [f"#sec-{section}>button>span:first-child::after{{content:{quoted(words)}}}" for section, words in summaries.items()]
+    rules += [f"#f-{name} [data-testid=block-info]::before,#f-{name} .label-text::before{{display:inline-block}}" for name in changed]
+    for name, words in faults.items():
+        rules.append(f"#f-{name}::after{{content:{quoted(words)};display:block}}#f-{name} .info-text{{display:none}}"
+                     f"#f-{name} input,#f-{name} textarea{{border-color:var(--bad)!important}}")
+    return "".join(rules)
+
+
+def faults_by_field(faults: list[str], names: list[str]) -> dict[str, str]:
+    """The faults that belong to one field: a sentence begins with its name, or names it by and by."""
+    found: dict[str, str] = {}
+    for fault in faults:
+        words = re.findall(r"[a-z0-9_]+", fault)
+        first = fault.split(" ")[0].rstrip(":,")
+        named = first if first in names else next((word for word in words if "_" in word and word in names), None)
+        if named:
+            found[named] = f"{found[named]} {fault}" if named in found else fault
+    return found
+
+
+def summaries(config: Config) -> dict[str, str]:
+    """What each section says while it is folded."""
+    model, data, network, training, optimizer = config.model, config.data, config.network, config.training, config.optimizer
+    length = f"{training.max_train_epochs:,} epochs" if training.max_train_epochs else f"{training.max_train_steps:,} steps"
+    every = config.sampling.sample_every_n_epochs or config.sampling.sample_every_n_steps
+    said = {
+        "model": [Path(model.pretrained_model_name_or_path).name],
+        "data": [Path(data.train_data_dir or data.dataset_config or "").name, "×".join(map(str, data.resolution)), f"batch {data.train_batch_size}"],
+        "network": [f"rank {network.network_dim}", f"alpha {network.network_alpha:g}"],
+        "training": [length, training.mixed_precision if training.mixed_precision != "no" else ""],
+        "optimizer": [optimizer.optimizer_type, f"{optimizer.learning_rate:g}", optimizer.lr_scheduler.replace("_", " ")],
+        "noise": [f"offset {config.noise.noise_offset:g}" if config.noise.noise_offset else "",
+                  f"min-SNR {config.noise.min_snr_gamma:g}" if config.noise.min_snr_gamma else ""],
+        "sampling": [Path(config.sampling.sample_prompts or "").name, f"every {every:,}" if every else ""],
+        "saving": [config.saving.output_name, "states" if config.saving.save_state else ""]}
+    return {section: " · ".join(part for part in parts if part) for section, parts in said.items()}
+
+
+def changed_fields(fields: dict[str, Any], basis: dict[str, Any]) -> list[str]:
+    """The fields that differ from the preset."""
+    return [name for name, value in fields.items() if str(value).strip() != str(basis[name]).strip()]
