@@ -17,6 +17,7 @@ from backend.runs.options import RunOptions
 from backend.sampling.options import SamplingOptions
 from backend.tools.demo import DemoOptions
 from backend.tools.manual import ManualOptions
+from backend.tools.worker import WorkerOptions
 from backend.training.options import TrainingOptions
 
 
@@ -41,8 +42,9 @@ TRAIN_NETWORK = Command(
     method="network")
 DEMO = Command("demo", "Train a LoRA on a built-in tiny model and pictures, to see that all works.", (RunOptions, DemoOptions))
 MANUAL = Command("manual", "Write the manual of all options.", (ManualOptions,))
+WORKER = Command("worker", "Run what waits in the queue, one run after the other.", (WorkerOptions,))
 
-COMMANDS: dict[str, Command] = {command.name: command for command in (TRAIN_NETWORK, DEMO, MANUAL)}
+COMMANDS: dict[str, Command] = {command.name: command for command in (TRAIN_NETWORK, DEMO, MANUAL, WORKER)}
 
 
 @cache
