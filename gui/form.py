@@ -11,6 +11,7 @@ from backend.config.values import admits_none
 from gui.text import choice_text, text
 
 KEPT_BY_THE_PAGE = ("runs_dir", "run_dir")  # the queue gives every run its folder
+AT_HOME_IN = {"output_name": "model"}  # what belongs together for a person, though not for the trainer
 OPEN = ("model", "data")  # sections that stand open at first
 ORDER = ("model", "data", "network", "training", "optimizer", "sampling", "saving", "noise", "sd", "run")
 
@@ -22,8 +23,12 @@ class Form:
         self.command, self.language = command, language
         self.fields: dict[str, gr.components.Component] = {}
         groups = {group_name(group): group for group in COMMANDS[command].groups}
-        for section in sorted(groups, key=place_of):
-            self.add_section(section, groups[section].model_fields)
+        sections: dict[str, dict[str, FieldInfo]] = {section: {} for section in sorted(groups, key=place_of)}
+        for section, group in groups.items():
+            for name, info in group.model_fields.items():
+                sections[AT_HOME_IN.get(name, section)][name] = info
+        for section, options in sections.items():
+            self.add_section(section, options)
 
     def add_section(self, section: str, options: dict[str, FieldInfo]) -> None:
         """One section: what everybody needs first, the rest folded away."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.config.config import Config
+from gui.text import choice_text, text
 
 
 def quoted(words: str) -> str:
@@ -35,21 +36,24 @@ def faults_by_field(faults: list[str], names: list[str]) -> dict[str, str]:
     return found
 
 
-def summaries(config: Config) -> dict[str, str]:
+def summaries(config: Config, language: str) -> dict[str, str]:
     """What each section says while it is folded."""
     model, data, network, training, optimizer = config.model, config.data, config.network, config.training, config.optimizer
-    length = f"{training.max_train_epochs:,} epochs" if training.max_train_epochs else f"{training.max_train_steps:,} steps"
     every = config.sampling.sample_every_n_epochs or config.sampling.sample_every_n_steps
+
+    def say(key: str, value: object) -> str:
+        return text(f"page.sum_{key}", language, value=value) if value else ""
+
+    length = say("epochs", training.max_train_epochs) or say("steps", f"{training.max_train_steps:,}")
     said = {
         "model": [Path(model.pretrained_model_name_or_path).name],
-        "data": [Path(data.train_data_dir or data.dataset_config or "").name, "×".join(map(str, data.resolution)), f"batch {data.train_batch_size}"],
-        "network": [f"rank {network.network_dim}", f"alpha {network.network_alpha:g}"],
+        "data": [Path(data.train_data_dir or data.dataset_config or "").name, "×".join(map(str, data.resolution)), say("batch", data.train_batch_size)],
+        "network": [say("rank", network.network_dim), say("alpha", f"{network.network_alpha:g}")],
         "training": [length, training.mixed_precision if training.mixed_precision != "no" else ""],
-        "optimizer": [optimizer.optimizer_type, f"{optimizer.learning_rate:g}", optimizer.lr_scheduler.replace("_", " ")],
-        "noise": [f"offset {config.noise.noise_offset:g}" if config.noise.noise_offset else "",
-                  f"min-SNR {config.noise.min_snr_gamma:g}" if config.noise.min_snr_gamma else ""],
-        "sampling": [Path(config.sampling.sample_prompts or "").name, f"every {every:,}" if every else ""],
-        "saving": [config.saving.output_name, "states" if config.saving.save_state else ""]}
+        "optimizer": [optimizer.optimizer_type, f"{optimizer.learning_rate:g}", choice_text("lr_scheduler", optimizer.lr_scheduler, language)],
+        "noise": [say("offset", config.noise.noise_offset), say("min_snr", config.noise.min_snr_gamma)],
+        "sampling": [Path(config.sampling.sample_prompts or "").name, say("every", every)],
+        "saving": [say("states", config.saving.save_state), say("every", config.saving.save_every_n_epochs or config.saving.save_every_n_steps)]}
     return {section: " · ".join(part for part in parts if part) for section, parts in said.items()}
 
 

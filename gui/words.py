@@ -165,4 +165,13 @@ ENGLISH: dict[str, str] = {
     "page.gone": "the page's server does not answer",
     "page.no_runs": "No runs yet. Press Try the demo on the tab Train, then Start.",
     "page.no_such_run": "There is no such run any more.",
+    "page.sum_epochs": "{value} epochs",
+    "page.sum_steps": "{value} steps",
+    "page.sum_batch": "batch {value}",
+    "page.sum_rank": "rank {value}",
+    "page.sum_alpha": "alpha {value}",
+    "page.sum_offset": "offset {value}",
+    "page.sum_min_snr": "min-SNR {value}",
+    "page.sum_every": "every {value}",
+    "page.sum_states": "with states",
 }

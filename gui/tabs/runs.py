@@ -23,7 +23,7 @@ class RunsView:
     def __init__(self, state: Any, language: str):
         self.state, self.language = state, language
         self.queue = Queue(state.state_dir)
-        self.histories: dict[int, History] = {}
+        self.histories: dict[str, History] = {}
 
     def look(self, asked: str = "{}") -> dict[str, str]:
         """Pieces of the page by the id of their place."""
@@ -46,7 +46,8 @@ class RunsView:
 
     def history(self, job: Any) -> list[dict]:
         """The events of a run."""
-        return self.histories.setdefault(job.id, History(job.run_dir / "events.jsonl")).look()
+        path = job.run_dir / "events.jsonl"
+        return self.histories.setdefault(str(path), History(path)).look()
 
     def progress(self, job: Any) -> Progress:
         """How far a run is."""

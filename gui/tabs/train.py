@@ -91,7 +91,7 @@ class TrainTab:
         faults = faults_by_field(checked.faults, list(self.defaults))
         if not insist:
             faults = {name: words for name, words in faults.items() if name in given}
-        marks = stylesheet(summaries(checked.config), changed_fields(draft.fields, self.basis(draft.preset)), faults)
+        marks = stylesheet(summaries(checked.config, self.language), changed_fields(draft.fields, self.basis(draft.preset)), faults)
         read = [name for name in given if name in checked.config.given]
         toml = config_text(checked.config) if not checked.faults else ""
         return [marks, plan_html(checked, self.language, insist), command_line(COMMAND, checked.config, read), toml]
