@@ -84,7 +84,8 @@ def field_for(name: str, info: FieldInfo, command: str, language: str) -> gr.com
 def label_of(name: str, facts: Facts, language: str) -> str:
     """The option's name, with its unit."""
     label = text(f"{name}.label", language)
-    return f"{label} · {text(f'unit.{facts.unit}', language)}" if facts.unit else label
+    unit = text(f"unit.{facts.unit}", language) if facts.unit else ""
+    return label if unit.lower() in label.lower() else f"{label} · {unit}"
 
 
 def help_of(name: str, facts: Facts, language: str) -> str:

@@ -27,6 +27,8 @@ async function look() {
   timer = setTimeout(look, isShown() ? 1000 : 4000);
 }
 document.addEventListener('click', async (event) => {
+  const tab = event.target.closest('#nav [role=tab]');
+  if (tab) localStorage.setItem('darkroom.tab', tab.dataset.tabId);
   const job = event.target.closest('[data-job]'), act = event.target.closest('[data-act]');
   if (act) {
     act.disabled = true;

@@ -34,13 +34,13 @@ def build(language: str, state: PageState) -> gr.Blocks:
         gr.HTML(bar(language), elem_id="top", js_on_load=(HERE / "runs.js").read_text(encoding="utf-8"), server_functions=served(view))
         asked_draft, asked_tab = gr.Textbox("{}", visible="hidden"), gr.Textbox("train", visible="hidden")
         with gr.Tabs(elem_id="nav", overflow_behavior="wrap", selected="train") as tabs:
-            with gr.Tab(text("page.train", language), id="train") as train:
+            with gr.Tab(text("page.train", language), id="train"):
                 form = TrainTab(state, language)
             with gr.Tab(text("page.runs", language), id="runs") as runs:
                 runs_tab()
         form.wire(tabs)
-        for tab, name in ((train, "train"), (runs, "runs")):
-            tab.select(None, None, None, js=f"() => {{ localStorage.setItem('darkroom.tab', '{name}'); window.lookAtRuns?.() }}")
+        # Which tab is shown is remembered at the click: a select event also comes while the page is being made.
+        runs.select(None, None, None, js="() => { window.lookAtRuns?.() }")
         page.load(form.restore, [asked_draft, asked_tab], [*form.restored, tabs], js=AT_LOAD % language, show_progress="hidden")
     return page
 

@@ -29,6 +29,8 @@ class RunsView:
         """Pieces of the page by the id of their place."""
         wanted = read_asked(asked)
         jobs = self.queue.jobs()[::-1]
+        if any(job.status in ("waiting", "running") for job in jobs):
+            ensure_worker(self.state.state_dir)  # a dead one is replaced
         parts = {"runs-chip": self.chip(jobs)}
         if not wanted.get("shown"):
             return parts

@@ -22,7 +22,7 @@ from gui.text import text
 COMMAND, FAMILY = "train_network", "lora"
 HERE = Path(__file__).resolve().parents[1]
 NOW = "() => [window.darkroom.text()]"
-TO_RUN = "id => { if (id) localStorage.setItem('darkroom.run', id); window.lookAtRuns?.() }"
+TO_RUN = "id => { if (id) { localStorage.setItem('darkroom.run', id); localStorage.setItem('darkroom.tab', 'runs') } window.lookAtRuns?.() }"
 
 
 class TrainTab:
