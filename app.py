@@ -2,10 +2,12 @@
 
 import os
 import sys
+from pathlib import Path
 
 from backend.faults import Faults
 from gui.options import read_page_words
 
+ROOT = Path(__file__).resolve().parent
 RAN, MENDABLE = 0, 2
 
 
@@ -18,6 +20,8 @@ def main(words: list[str]) -> int:
         if request.help:
             print(request.help)
             return RAN
+        # Where runs work too, so that a relative path in the form means one place.
+        os.chdir(ROOT)
         from gui.server import serve
 
         serve(request.options)

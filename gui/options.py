@@ -123,7 +123,7 @@ def read_options(values: dict[str, Any], faults: FaultList) -> PageOptions:
     read = {}
     for name, raw in values.items():
         try:
-            read[name] = read_value(name, PageOptions.model_fields[name], raw)
+            read[name] = whole_paths(name, read_value(name, PageOptions.model_fields[name], raw))
         except ValueError as fault:
             # A secret is not repeated on a screen.
             faults.add(f"{name} cannot be read." if facts_of(PageOptions.model_fields[name]).secret else str(fault))
@@ -131,6 +131,13 @@ def read_options(values: dict[str, Any], faults: FaultList) -> PageOptions:
     read["root_path"] = f"/{root}" if root else ""
     defaults = {name: default_of(field) for name, field in PageOptions.model_fields.items()}
     return PageOptions(**{**defaults, **read})
+
+
+def whole_paths(name: str, value: Any) -> Any:
+    """What was given as a path, seen from where it was written: the page and its runs work in Darkroom's own folder."""
+    if name == "allowed_paths":
+        return [str(resolved(path)) for path in value]
+    return str(resolved(value)) if value and facts_of(PageOptions.model_fields[name]).path else value
 
 
 def resolved(path: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio
 import uvicorn
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from gradio.networking import setup_tunnel
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -80,13 +80,15 @@ def application(state: PageState, options: PageOptions) -> FastAPI:
 
 def add_routes(app: FastAPI, state: PageState, options: PageOptions) -> None:
     """The ways that are not Gradio's: to the page of one's language, and to the files of runs."""
-    @app.get("/")
+    ways = APIRouter(prefix=options.root_path)
+
+    @ways.get("/")
     def home(request: Request) -> Response:
         remembered = request.cookies.get(LANGUAGE_COOKIE) or options.language or ""
         language = best_language(request.headers.get("accept-language", ""), remembered)
         return RedirectResponse(f"{options.root_path}/{language}/", 303, headers={"Cache-Control": "no-store"})
 
-    @app.get("/lang/{language}")
+    @ways.get("/lang/{language}")
     def choose_language(language: str) -> Response:
         if language not in LANGUAGES:
             return PlainTextResponse("no such language", 404)
@@ -94,27 +96,44 @@ def add_routes(app: FastAPI, state: PageState, options: PageOptions) -> None:
         response.set_cookie(LANGUAGE_COOKIE, language, max_age=YEAR, httponly=True, samesite="lax")
         return response
 
-    @app.get("/files/{job}/{name:path}")
+    @ways.get("/files/{job}/{name:path}")
     def file(job: int, name: str) -> Response:
         known = {known.id: known for known in Queue(state.state_dir).jobs()}
         path = file_of_run(name, known[job].run_dir) if job in known else None
         return answer_with(path) if path else PlainTextResponse("no such file", 404)
 
+    app.include_router(ways)
+
 
 def mount_page(app: FastAPI, language: str, state: PageState, options: PageOptions) -> None:
     """One language's page under its own path."""
     page = build(language, state)
-    root_path = f"{options.root_path}/{language}" if options.root_path else None
-    gradio.mount_gradio_app(
-        app, page, f"/{language}", server_name=options.listen, server_port=options.server_port, root_path=root_path,
-        show_error=True, **look())
+    path = f"{options.root_path}/{language}"
+    gradio.mount_gradio_app(app, page, path, server_name=options.listen, server_port=options.server_port, show_error=True, **look())
     if hasattr(page._queue, "sleep_when_free"):
         page._queue.sleep_when_free = IDLE_SECONDS
 
 
 def wall_around(app: Any, login: Login | None, options: PageOptions) -> Any:
     """The app behind its login, or open to this machine alone."""
-    return Wall(app, login, options.root_path) if login else LocalOnly(app)
+    guarded = Wall(app, login, options.root_path) if login else LocalOnly(app)
+    return Below(guarded, options.root_path) if options.root_path else guarded
+
+
+class Below:
+    """ASGI: every path lies below root_path, whether or not the web server in front takes that off."""
+
+    def __init__(self, app: Any, root_path: str):
+        self.app, self.root_path = app, root_path
+
+    async def __call__(self, scope, receive, send) -> None:
+        """Put root_path back in front where it is missing."""
+        path = scope.get("path", "")
+        if path == self.root_path:
+            scope = {**scope, "path": f"{path}/"}
+        elif scope["type"] != "lifespan" and not path.startswith(f"{self.root_path}/"):
+            scope = {**scope, "path": self.root_path + path}
+        await self.app(scope, receive, send)
 
 
 async def run(server: uvicorn.Server, listener: socket.socket, options: PageOptions, login: Login | None) -> None:

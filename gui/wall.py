@@ -97,12 +97,13 @@ class Wall:
         """Let it through, show the form, or refuse."""
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
-        if self.login.admits(HTTPConnection(scope).cookies.get(COOKIE, ""), time.time()):
+        is_form = scope["type"] == "http" and scope["path"] == self.root_path + LOGIN_PATH
+        if not is_form and self.login.admits(HTTPConnection(scope).cookies.get(COOKIE, ""), time.time()):
             return await self.app(scope, receive, guarded(send))
         if scope["type"] == "websocket":
             return await refuse_websocket(receive, send)
         request = Request(scope, receive)
-        response = await self.answer(request) if scope["path"] == LOGIN_PATH else self.refusal(request)
+        response = await self.answer(request) if is_form else self.refusal(request)
         await response(scope, receive, guarded(send))
 
     def refusal(self, request: Request) -> Response:

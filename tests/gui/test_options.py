@@ -24,13 +24,13 @@ def test_without_words_the_page_is_for_this_machine():
 def test_words_are_read_as_the_trainers_are():
     found = options("--listen", "--port=7999", "--share", "--allowed_paths", "a", "b c", "--language", "JA", "--root_path", "dark/room/", "--headless", "false")
     assert (found.listen, found.server_port, found.share, found.headless) == ("0.0.0.0", 7999, True, False)
-    assert found.allowed_paths == ["a", "b c"] and found.language == "ja" and found.root_path == "/dark/room"
+    assert found.allowed_paths == [str(Path("a").resolve()), str(Path("b c").resolve())] and found.language == "ja" and found.root_path == "/dark/room"
 
 
 def test_flags_win_over_the_file(tmp_path):
     (tmp_path / "page.toml").write_text('server_port = 8000\n[folders]\nruns_dir = "elsewhere"\n', encoding="utf-8")
     found = options("--config", str(tmp_path / "page.toml"), "--server_port", "8001")
-    assert (found.server_port, found.runs_dir) == (8001, "elsewhere")
+    assert (found.server_port, found.runs_dir) == (8001, str(Path("elsewhere").resolve()))
 
 
 def test_all_faults_are_told_at_once(tmp_path):
