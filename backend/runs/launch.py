@@ -25,11 +25,11 @@ def train_words(command: str, run_dir: Path, resume: str | None, processes: int 
 
 
 def start_apart(words: list[str], log: Path, here: Path = ROOT) -> subprocess.Popen:
-    """Start a process that outlives this one and hears nothing of its Ctrl-C, from the folder `here`; what it says replaces the file `log`. Raises OSError."""
+    """Start a process that outlives this one and hears nothing of its Ctrl-C, from the folder `here`; what it says is added to the file `log`. Raises OSError."""
     apart: dict[str, Any] = {"start_new_session": True}
     if os.name == "nt":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    with open(log, "wb") as output:
+    with open(log, "ab") as output:
         return subprocess.Popen(words, cwd=here, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **apart)
 
 

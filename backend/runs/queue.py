@@ -142,8 +142,8 @@ class Queue:
         with self.changing() as rows:
             job = self.found(rows, id)
             self.expect(job, ("waiting",), "changed")
-            rows.execute("update jobs set command = ?, settings = ?, resume = ? where id = ?",
-                         [config.command, settings(config), config.saving.resume or job.resume, id])
+            rows.execute("update jobs set command = ?, settings = ?, here = ?, resume = ? where id = ?",
+                         [config.command, settings(config), str(Path.cwd()), config.saving.resume or job.resume, id])
             write_settings(job.run_dir, config)
 
     def ask(self, id: int, request: str) -> None:
@@ -201,7 +201,8 @@ class Queue:
 
     def running(self) -> list[Job]:
         """The jobs that run, or are to be running."""
-        return [job for job in self.jobs() if job.status == "running"]
+        with self.opened() as rows:
+            return [job_of(row) for row in rows.execute("select * from jobs where status = 'running' order by position")]
 
     def started(self, id: int, trainer: dict) -> None:
         """Remember the process of a running job."""

@@ -19,6 +19,7 @@ from backend.runs.lock import TrainerLock
 from backend.runs.queue import KEPT_REQUESTS, STOP_NOW, Job, Queue
 
 POLL_SECONDS = 0.5
+SECONDS_TO_START = 1.5
 LAST_LINES, LAST_BYTES = 12, 8192
 END_KINDS = ("finished", "failed", "stopped")
 
@@ -29,9 +30,16 @@ def ensure_worker(state_dir: Path) -> None:
     """See to it that a worker looks after the queue of a state folder; returns at once. Cheap where one lives."""
     state_dir = Path(state_dir).absolute()
     state_dir.mkdir(parents=True, exist_ok=True)
-    if worker_lock(state_dir).holder() is None:
-        # Of two that are started in the same instant one finds the other, and ends.
+    starting = state_dir / "worker.starting"
+    if worker_lock(state_dir).holder() is None and not touched_lately(starting):
+        starting.touch()
+        # Of two that are started in the same instant all the same, one finds the other, and ends.
         start_apart([sys.executable, "-m", "backend", "worker", "--state_dir", str(state_dir)], state_dir / WORKER_LOG)
+
+
+def touched_lately(path: Path) -> bool:
+    """Whether a worker was started so short a time ago that it may not have its lock yet."""
+    return path.exists() and abs(time.time() - path.stat().st_mtime) < SECONDS_TO_START
 
 
 def worker_lock(state_dir: Path) -> TrainerLock:
@@ -75,6 +83,7 @@ class Worker:
         """Start the trainer of a job that was taken."""
         words = train_words(job.command, job.run_dir, job.resume, job.processes)
         try:
+            (job.run_dir / WORKER_LOG).unlink(missing_ok=True)  # what an earlier part of the run said is in log.txt
             child = start_apart(words, job.run_dir / WORKER_LOG, job.here)
         except OSError as fault:
             self.queue.ended(job.id, "failed", f"The trainer could not be started: {fault.filename or words[0]}: {fault.strerror or fault}.", None)
