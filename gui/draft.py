@@ -17,6 +17,7 @@ from backend.faults import FaultList, Faults
 
 LONGEST = 1 << 18  # characters of a draft
 PRESET = "_preset"
+NAMES = ("output_name", "log_prefix")  # become part of a path
 log = logging.getLogger("darkroom")
 
 
@@ -78,10 +79,12 @@ def check(command: str, values: dict[str, Any], runs_dir: Path, allowed: list[Pa
 
 
 def outside(command: str, config: Config, allowed: list[Path]) -> Iterator[str]:
-    """A sentence for every path that leads out of the allowed folders."""
+    """A sentence for every option that leads, or may lead, out of the allowed folders."""
     roots = [Path(root).resolve() for root in allowed]
     for name, (_, info) in fields_of(command).items():
         value = config.values().get(name)
+        if name in NAMES and value and ("/" in value or "\\" in value or ".." in value):
+            yield f"{name} is {value}, but it must be a name without folders on a shared page."
         if not facts_of(info).path or not value or name in ("runs_dir", "run_dir"):
             continue
         if name == "dataset_config":

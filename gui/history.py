@@ -1,5 +1,6 @@
 """The events of runs, read on from where the last look ended."""
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,19 +14,20 @@ class History:
     path: Path
     events: list[dict] = field(default_factory=list)
     read: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)  # many browsers look at once
 
     def look(self) -> list[dict]:
         """The events until now, without what a resumed run took back."""
-        try:
-            size = self.path.stat().st_size
-        except OSError:
-            self.events, self.read = [], 0
-            return self.events
-        if size < self.read:
-            self.events, self.read = [], 0
-        if size > self.read:
-            self.read_on()
-        return self.events
+        with self.lock:
+            try:
+                size = self.path.stat().st_size
+            except OSError:
+                size = 0
+            if size < self.read:
+                self.events, self.read = [], 0
+            if size > self.read:
+                self.read_on()
+            return list(self.events)
 
     def read_on(self) -> None:
         """Take in the whole lines that were added."""

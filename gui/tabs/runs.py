@@ -24,6 +24,7 @@ class RunsView:
         self.state, self.language = state, language
         self.queue = Queue(state.state_dir)
         self.histories: dict[str, History] = {}
+        self.drawn: tuple = (None, ())
 
     def look(self, asked: str = "{}") -> dict[str, str]:
         """Pieces of the page by the id of their place."""
@@ -42,9 +43,12 @@ class RunsView:
     def run(self, job: Any) -> dict[str, str]:
         """The pieces of one run."""
         events, told = self.history(job), self.progress(job)
-        made = (watch.head(job, told, self.language), watch.warnings(events), watch.curves(events, told.total, self.language),
-                watch.samples(job, events, self.language), watch.files(job, events, self.language), watch.log_tail(job.run_dir, self.language))
-        return dict(zip(PARTS, made))
+        key = (str(job.run_dir), len(events), events[-1]["time"] if events else 0)
+        drawn = self.drawn
+        if drawn[0] != key:  # many may watch one run, and little of it changes each second
+            drawn = self.drawn = (key, (watch.warnings(events), watch.curves(events, told.total, self.language), watch.samples(job, events, self.language),
+                                watch.files(job, events, self.language)))
+        return dict(zip(PARTS, (watch.head(job, told, self.language), *drawn[1], watch.log_tail(job.run_dir, self.language))))
 
     def history(self, job: Any) -> list[dict]:
         """The events of a run."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+import backend.demo
 from backend.config.presets import load_preset, preset_names
 from backend.config.toml_file import config_text
 from backend.faults import Faults
@@ -78,7 +79,11 @@ class TrainTab:
 
     def checked(self, draft: Draft) -> Checked:
         """What there is to say of a draft."""
-        return check(COMMAND, draft.given(self.defaults), self.state.runs_dir, self.state.allowed if self.state.shared else None)
+        return check(COMMAND, draft.given(self.defaults), self.state.runs_dir, self.allowed() if self.state.shared else None)
+
+    def allowed(self) -> list[Path]:
+        """Where a shared page may read and write: the folders it was given, its runs, and the demo."""
+        return [*self.state.allowed, self.state.runs_dir, self.state.state_dir / "demo", Path(backend.demo.__file__).parent]
 
     def tell(self, written: str) -> list[Any]:
         """Marks, plan, command and TOML of what stands in the form."""
