@@ -57,16 +57,21 @@ def bind(options: PageOptions) -> socket.socket:
 
 def login_for(options: PageOptions) -> Login | None:
     """The login that is asked for or needed; what of it was not given is made up. None: only this machine can reach the page."""
-    is_open = options.share or not is_this_machine(options.listen)
-    if not (is_open or options.username or options.password):
+    if not (is_open(options) or options.username or options.password):
         return None
     return Login(options.username or "darkroom", options.password or secrets.token_urlsafe(12))
 
 
+def is_open(options: PageOptions) -> bool:
+    """Whether others than this machine's own people can reach the page."""
+    return options.share or not is_this_machine(options.listen)
+
+
 def page_state(options: PageOptions) -> PageState:
     """What every page needs to know, with whole paths."""
-    is_open = options.share or not is_this_machine(options.listen)
-    return PageState(resolved(options.state_dir), resolved(options.runs_dir), [resolved(path) for path in options.allowed_paths], is_open)
+    state_dir, runs_dir = resolved(options.state_dir), resolved(options.runs_dir)
+    allowed = [*(resolved(path) for path in options.allowed_paths), runs_dir, state_dir / "demo"]
+    return PageState(state_dir, runs_dir, allowed, is_open(options))
 
 
 def application(state: PageState, options: PageOptions) -> FastAPI:

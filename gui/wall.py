@@ -217,7 +217,7 @@ def form(language: str, root_path: str, fault: str, status: int) -> HTMLResponse
 
 
 FORM = """<!doctype html><html lang="{language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{title}</title><style>
+<title>{title}</title><link rel="icon" href="data:,"><style>
 :root{{color-scheme:light dark;--ground:#f6f6f4;--card:#fff;--ink:#1c1c1a;--line:#d8d8d4;--bad:#b3261e}}
 @media(prefers-color-scheme:dark){{:root{{--ground:#161615;--card:#212120;--ink:#ecece8;--line:#3a3a38;--bad:#ff8a80}}}}
 body{{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--ground);color:var(--ink);font:16px system-ui,sans-serif}}

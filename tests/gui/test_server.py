@@ -316,6 +316,11 @@ def test_names_that_only_look_like_this_machine_are_not():
     assert not any(map(is_this_machine, ("", "0.0.0.0", "::", "127.evil.example", "localhost.evil.example", "1270.0.0.1", "2130706433")))
 
 
+def test_a_shared_page_may_read_the_allowed_folders_the_runs_and_the_demo_and_not_the_queue(tmp_path):
+    state = server.page_state(PageOptions(share=True, allowed_paths=[str(tmp_path / "pictures")], state_dir=str(tmp_path / "state"), runs_dir=str(tmp_path / "runs")))
+    assert state.shared and state.allowed == [tmp_path / "pictures", tmp_path / "runs", tmp_path / "state" / "demo"]
+
+
 def test_a_taken_port_is_told_in_words(closed):
     with pytest.raises(Faults, match="--server_port"):
         server.bind(closed.options)
