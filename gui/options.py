@@ -27,7 +27,9 @@ class PageOptions(Options):
     inbrowser: bool = option(False, "Open the page in this machine's browser.", example=(True, "words"))
     headless: bool = option(False, "This machine has no screen: no browser is opened, whatever inbrowser says.", example=(True, "words"))
     username: str = option("", "Name to sign in with. Empty, where a login is needed: darkroom.", example=("ann", "words"))
-    password: str = option("", "Password to sign in with. Empty, where a login is needed: one is made up and printed.", secret=True, example=("secret", "words"))
+    password: str = option(
+        "", "Password to sign in with; in the file of config it is hidden from other users of this machine. Empty, where a login is needed: one is made up and printed.",
+        secret=True, example=("secret", "words"))
     language: Literal["en", "zh-CN", "ja"] | None = option(None, "Language of the page. Empty: the browser's.", example=("ja", "words"))
     root_path: str = option("", "The path under which a web server in front of the page shows it, such as /darkroom.", example=("/darkroom", "words"))
     config: str = option("", "A TOML file with these options. Flags win over it.", path="config file", example=("page.toml", "words"))

@@ -1,6 +1,7 @@
 """The web server: one page for each language, the files of runs, and the login before all of it."""
 
 import asyncio
+import os
 import secrets
 import socket
 import webbrowser
@@ -44,7 +45,8 @@ def bind(options: PageOptions) -> socket.socket:
     """The socket to listen at, taken before anything slow is done. Raises Faults."""
     family = socket.AF_INET6 if ":" in options.listen else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name != "nt":  # there it would let two programs share the port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((options.listen, options.server_port))
         listener.listen(128)
