@@ -21,8 +21,6 @@ class DemoOptions(Options):
 
 def run(config) -> int:
     """Make what the demo trains on, train as the command would, and say where everything is; returns the exit code."""
-    import torch
-
     from backend import train
     from backend.config.config import make_config
     from backend.config.door import check_everything
@@ -33,8 +31,6 @@ def run(config) -> int:
     folder = RunFolder.create(config.run, values["output_name"], datetime.now())
     values |= {**config.run.model_dump(), "run_dir": str(folder.path)}
     prepared = check_everything(make_config("train_network", values, f"the demo (preset {PRESET})"))
-    # So small a model gains nothing from more threads, and loses much where the machine has other work too.
-    torch.set_num_threads(min(2, torch.get_num_threads()))
     code = train.run(prepared)
     if code == 0:
         print(farewell(folder, values["output_name"]), flush=True)
