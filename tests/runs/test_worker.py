@@ -1,4 +1,4 @@
-"""Page, worker and trainer may be killed at any instant: nothing is lost, started twice, or running for ever. All of them are real processes here."""
+"""Worker and trainer may be killed at any instant: nothing is lost, started twice, or running for ever. Both are real processes; the test stands for the page."""
 
 import json
 import random
