@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable, Sequence
 
+from backend.config.commands import fields_of
 from backend.config.config import Config
+from backend.config.option import facts_of
 from gui.text import choice_text, text
 
 
@@ -14,10 +16,11 @@ def quoted(words: str) -> str:
     return f'"{escaped}"'
 
 
-def stylesheet(summaries: dict[str, str], changed: list[str], faults: dict[str, str]) -> str:
-    """The rules. summaries: by section; changed: options with a dot; faults: sentence by option."""
+def stylesheet(summaries: dict[str, str], changed: list[str], faults: dict[str, str], hidden: Sequence[str] = ()) -> str:
+    """The rules. summaries: by section; changed: options with a dot; faults: sentence by option; hidden: options that cannot matter now."""
     rules = [f"#sec-{section}>button>span:first-child::after{{content:{quoted(words)}}}" for section, words in summaries.items()]
     rules += [f"#f-{name} [data-testid=block-info]::before,#f-{name} .label-text::before{{display:inline-block}}" for name in changed]
+    rules += [f"#f-{name}{{display:none!important}}" for name in hidden]
     for name, words in faults.items():
         rules.append(f"#f-{name}::after{{content:{quoted(words)};display:block}}#f-{name} .info-text{{display:none}}"
                      f"#f-{name} input,#f-{name} textarea{{border-color:var(--bad)!important}}")
@@ -60,3 +63,10 @@ def summaries(config: Config, language: str) -> dict[str, str]:
 def changed_fields(fields: dict[str, Any], basis: dict[str, Any]) -> list[str]:
     """The fields that differ from the preset."""
     return [name for name, value in fields.items() if str(value).strip() != str(basis[name]).strip()]
+
+
+def idle_fields(config: Config, names: Iterable[str], given: Iterable[str]) -> list[str]:
+    """The fields that cannot matter while another option is off, unless somebody has set them all the same."""
+    values, kept = config.values(), set(given)
+    switches = {name: facts_of(fields_of(config.command)[name][1]).shown_when for name in names}
+    return [name for name, switch in switches.items() if switch and not values[switch] and name not in kept]

@@ -16,7 +16,7 @@ from backend.tools.demo import PRESET as DEMO_PRESET
 from backend.tools.demo import DemoOptions, training_values
 from gui.draft import PRESET, Checked, Draft, check, command_line, read_draft
 from gui.form import Form, shown
-from gui.marks import changed_fields, faults_by_field, stylesheet, summaries
+from gui.marks import changed_fields, faults_by_field, idle_fields, stylesheet, summaries
 from gui.plan import plan_html
 from gui.text import text
 
@@ -96,7 +96,8 @@ class TrainTab:
         faults = faults_by_field(checked.faults, list(self.defaults))
         if not insist:
             faults = {name: words for name, words in faults.items() if name in given}
-        marks = stylesheet(summaries(checked.config, self.language), changed_fields(draft.fields, self.basis(draft.preset)), faults)
+        marks = stylesheet(summaries(checked.config, self.language), changed_fields(draft.fields, self.basis(draft.preset)), faults,
+                           idle_fields(checked.config, self.defaults, given))
         read = [name for name in given if name in checked.config.given]
         toml = config_text(checked.config) if not checked.faults else ""
         return [marks, plan_html(checked, self.language, insist), command_line(COMMAND, checked.config, read), toml]

@@ -3,6 +3,7 @@
 import json
 import shlex
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from backend.runs.events import EventWriter, read_events
 from gui.draft import check, command_line, read_draft
 from gui.form import is_offered, shown
 from gui.history import History, progress
-from gui.marks import faults_by_field, quoted, stylesheet
+from gui.marks import faults_by_field, idle_fields, quoted, stylesheet
 from gui.watch import chart, job_card
 
 COMMAND = "train_network"
@@ -126,3 +127,10 @@ def test_a_curve_ends_where_the_run_stands_and_one_outlier_does_not_flatten_it()
 def test_a_runs_name_cannot_bring_tags_into_the_page():
     job = SimpleNamespace(id=1, name="<img src=x onerror=alert(1)>", status="waiting", added_at=0.0, run_dir=Path("x"))
     assert "<img" not in job_card(job, progress([]), True, "en")
+
+
+def test_a_field_is_hidden_while_the_option_it_needs_is_off_unless_it_is_set(tmp_path):
+    for values, hidden in (({}, True), ({"shuffle_caption": True}, False), ({"keep_tokens": "2"}, False)):
+        config = check(COMMAND, values, tmp_path / "runs", None).config
+        assert ("keep_tokens" in idle_fields(config, OFFERED, values)) == hidden
+        assert "network_dim" not in idle_fields(config, OFFERED, values)
