@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import webbrowser
+from pathlib import Path
 from typing import Any
 
 import gradio
@@ -12,7 +13,7 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from gradio.networking import setup_tunnel
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 
 from backend.faults import Faults
 from backend.runs.queue import Queue
@@ -24,6 +25,7 @@ from gui.theme import look
 from gui.wall import LANGUAGE_COOKIE, Login, LocalOnly, Wall, is_this_machine
 from gui.window import PageState, build
 
+ICON = Path(__file__).with_name("icon.svg")
 IDLE_SECONDS = 0.05  # between two looks into Gradio's queue; its own 0.001 costs a tenth of a processor
 YEAR = 365 * 24 * 3600
 
@@ -94,6 +96,10 @@ def add_routes(app: FastAPI, state: PageState, options: PageOptions) -> None:
         remembered = request.cookies.get(LANGUAGE_COOKIE) or options.language or ""
         language = best_language(request.headers.get("accept-language", ""), remembered)
         return RedirectResponse(f"{options.root_path}/{language}/", 303, headers={"Cache-Control": "no-store"})
+
+    @ways.get("/favicon.ico")
+    def icon() -> Response:
+        return FileResponse(ICON, media_type="image/svg+xml")
 
     @ways.get("/lang/{language}")
     def choose_language(language: str) -> Response:

@@ -273,6 +273,11 @@ def test_the_first_page_is_in_the_browsers_language(local, header, wanted):
     assert page.status_code == 200 and "<html" in page.text
 
 
+def test_the_page_has_an_icon(local):
+    with local.client() as client:
+        assert client.get("/favicon.ico").headers["content-type"].startswith("image/svg")
+
+
 def test_a_chosen_language_is_remembered(local):
     with local.client() as client:
         assert client.get("/lang/ja").headers["location"] == "/ja/"
