@@ -26,9 +26,20 @@ main() {
     gui)  shift; exec "$python" "$here/app.py" "$@" ;;
     -h|--help) exec "$python" -m backend --help ;;
     ""|--*) exec "$python" "$here/app.py" "$@" ;;
-    test) shift; cd "$here"; run_tests "$@" ;;
+    test) shift; cd "$here"; install_browser; run_tests "$@" ;;
     *)    exec "$python" -m backend "$@" ;;
   esac
+}
+
+# The page's tests drive a browser. Where it cannot be installed they are skipped, and say so.
+install_browser() {
+  if command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1; then return; fi
+  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    say "installing Chromium, for the tests of the page"
+    if apt-get update >>"$here/.venv-install.log" 2>&1 \
+      && apt-get install -y --no-install-recommends chromium fonts-dejavu fonts-noto-cjk >>"$here/.venv-install.log" 2>&1; then return; fi
+  fi
+  say "there is no Chromium, so the tests of the page in a browser are skipped. On Debian and Ubuntu: sudo apt install chromium"
 }
 
 run_tests() {

@@ -16,7 +16,8 @@ log = logging.getLogger("darkroom")
 
 def main(argv: list[str]) -> int:
     """Do what the words of the command line ask for; returns the exit code."""
-    be_a_good_neighbour()
+    # Threads that wait for each other spin for a while first; where other programs use the processor too, a long while costs dearly.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # Other libraries have their say only where something failed.
     logging.basicConfig(level=logging.CRITICAL, format="%(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
@@ -28,19 +29,6 @@ def main(argv: list[str]) -> int:
     except Faults as faults:
         tell(faults)
         return MENDABLE
-
-
-def be_a_good_neighbour() -> None:
-    """Leave one processor core to the page and to others.
-
-    Threads that compute together wait for the slowest: where another program holds a core that one of them needs, a step of a small
-    model takes thirty times as long. While they wait they spin; a long while of that costs dearly too.
-    """
-    import psutil
-
-    cores = min(psutil.cpu_count(logical=False) or 1, len(psutil.Process().cpu_affinity()) if sys.platform == "linux" else os.cpu_count() or 1)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores - 1)))
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def answer(request: Request) -> int:

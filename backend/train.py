@@ -82,6 +82,7 @@ def train(beginning: Beginning, report: Report) -> int:
 
     # Load: the model, and what is trained of it or beside it.
     model = load_model(config, processes.dtype)
+    processes.suit(sum(parameter.numel() for part in model.parts.values() for parameter in part.parameters()))
     model.move(processes.device)
     model.save_memory(config.training.gradient_checkpointing, config.training.sdpa)
     method = make_method(config, seed)

@@ -20,7 +20,7 @@ def start_two(options: dict, log: Path) -> subprocess.Popen:
     """The command in two processes on this machine."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d",
               "--rdzv_endpoint", "127.0.0.1:0", "-m", "backend", "train_network", *as_flags(options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with log.open("ab") as file:
         return subprocess.Popen(launch, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
 
