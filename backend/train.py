@@ -132,6 +132,7 @@ def train(beginning: Beginning, report: Report) -> int:
         if first:
             path = saver.finish(done, epoch)
             report.tell("finished", step=done, path=path, device=device_name(processes.device), peak_memory_mib=peak_memory_mib(processes.device))
+            saver.remove_rolling_states()
             log.info("Finished after %d steps. The trained file is %s", done, path)
     processes.end()
     return FINISHED

@@ -42,11 +42,10 @@ class Saver:
             self.remove(name)
 
     def finish(self, step: int, epoch: int) -> Path:
-        """The final weights, and a state if asked for; returns the path of the weights."""
+        """The final weights, and a state if asked for; returns the path of the weights. Rolling states stay until the end is told."""
         path = self.save_weights(weights_name(self.options), step, epoch)
         if self.options.save_state or self.options.save_state_on_train_end:
             self.save_state(self.output_dir / state_name(self.options), step, epoch)
-        self.remove_rolling_states()
         return path
 
     def stop(self, step: int, epoch: int) -> Path:
