@@ -1,6 +1,7 @@
 """Two processes take the steps that one takes with twice the batch, and resume exactly too."""
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -47,21 +48,46 @@ def test_two_processes_equal_one_with_twice_the_batch(bench):
     np.testing.assert_allclose(losses[1], losses[0], atol=1e-5)
 
 
-def test_two_killed_and_resumed_processes_write_the_same_weights(bench):
+@pytest.fixture(scope="module")
+def unbroken(bench) -> tuple[dict, str]:
+    """Options of a run that saves at every step, and the hash of the file that two unbroken processes write with them."""
     folder, options = bench
-    options = options | {"save_every_n_steps": 1, "save_state": True, "max_train_steps": 6, "output_name": "cat"}
+    options = options | {"save_every_n_steps": 1, "save_state": True, "max_train_steps": 12, "output_name": "cat"}
     whole = start_two(options | {"run_dir": str(folder / "whole")}, folder / "whole.log")
     assert whole.wait() == 0, (folder / "whole.log").read_text()
-    run = folder / "killed"
-    broken = start_two(options | {"run_dir": str(run)}, folder / "killed.log")
-    while broken.poll() is None and not list(run.glob("cat-*-state/manifest.json")):
-        time.sleep(0.01)
+    return options, file_facts(folder / "whole" / "cat.safetensors")["sshs_model_hash"]
+
+
+def kill_two_and_resume(folder: Path, options: dict, seconds: float) -> str:
+    """Kill both processes so long after their first step, and resume them to the end; returns the file's hash."""
+    run, log = folder / "run", folder / "log.txt"
+    folder.mkdir()
+    broken = start_two(options | {"run_dir": str(run)}, log)
+    while broken.poll() is None and not any(event["kind"] == "step" for event in events(run)):
+        time.sleep(0.005)
+    time.sleep(seconds)
     # The launcher's children are in sessions of their own.
     for process in [*psutil.Process(broken.pid).children(recursive=True), psutil.Process(broken.pid)]:
         process.kill()
     broken.wait()
-    assert not (run / "cat.safetensors").exists(), "the run ended before it was killed"
-    resumed = start_two(options | {"run_dir": str(run), "resume": str(run)}, folder / "killed.log")
-    assert resumed.wait() == 0, (folder / "killed.log").read_text()
-    hashes = [file_facts(folder / name / "cat.safetensors")["sshs_model_hash"] for name in ("whole", "killed")]
-    assert hashes[0] == hashes[1]
+    assert events(run)[-1]["kind"] != "finished", "the run ended before it was killed"
+    if list(run.glob("cat-*-state/manifest.json")):
+        options = options | {"run_dir": str(run), "resume": str(run)}
+    else:
+        run = folder / "again"
+        options = options | {"run_dir": str(run)}
+    resumed = start_two(options, log)
+    assert resumed.wait() == 0, log.read_text()
+    return file_facts(run / "cat.safetensors")["sshs_model_hash"]
+
+
+def test_two_killed_and_resumed_processes_write_the_same_weights(bench, unbroken):
+    options, expected = unbroken
+    assert kill_two_and_resume(bench[0] / "killed", options, random.Random(1).uniform(0, 0.6)) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_two_processes_killed_at_drawn_instants_write_the_same_weights(bench, unbroken, seed):
+    options, expected = unbroken
+    assert kill_two_and_resume(bench[0] / f"killed-{seed}", options, random.Random(seed).uniform(0, 0.6)) == expected
